@@ -453,7 +453,7 @@ const AS_THEY_ARE = { layout: [0, 1, 2, 3], isHalf: false, unknown: [] } as cons
 function asRead(value: RealTensor, { blocks, layout, isFlat, isLine, quantised }: Reading = {}): RealTensor {
   const tensor = blocks ? fromBlocks(value, blocks) : value;
   const isSpread = isFlat && tensor.shape.length === 2;
-  const isNarrow = isLine && tensor.shape.length === 3;
+  const isNarrow = isLine && tensor.shape.length > 2;
   const shape = isSpread ? [...tensor.shape, 1, 1] : isNarrow ? tensor.shape.slice(0, 2) : tensor.shape;
   const whole = isSpread || isNarrow ? { ...tensor, shape } : tensor;
   const moved =

@@ -295,6 +295,26 @@ const MEANS: readonly Pair[] = [
   ),
 ];
 
+const TAIL: Pair = pair(
+  "fc.1",
+  "a linear layer as a convolution of one pixel, flattened last",
+  [0, 1],
+  (padding) => (model) =>
+    [
+      at("global_avgpool.flatten", (x, y) => [onnxNode(y, "Identity", [x])]),
+      at(
+        "fc.1",
+        (x, y, { inputs: [, weight = "", bias = ""] }) => [
+          onnxNode("kernel", "Reshape", [weight, "four"]),
+          onnxNode(y, "Conv", [x, "kernel", bias], { pads: ints(padding, padding, padding, padding) }),
+        ],
+        { four: wholes(0, 0, 1, 1) },
+      ),
+      at("features", (x, y) => [onnxNode(y, "Flatten", [x])]),
+    ].reduce((edited, edit) => edit(edited), model),
+  { twin: "elsewhere" },
+);
+
 const PRODUCT = "conv2.0.gate[2]";
 
 const REPEATED: readonly Pair[] = [
@@ -312,4 +332,4 @@ const REPEATED: readonly Pair[] = [
   ),
 ];
 
-testPairs(...MEANS, ...REPEATED, ...PASSED_ON, ...WINDOWS, ...PADDED, ...STRIDED, ...VECTORS);
+testPairs(TAIL, ...MEANS, ...REPEATED, ...PASSED_ON, ...WINDOWS, ...PADDED, ...STRIDED, ...VECTORS);

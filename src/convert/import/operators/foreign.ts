@@ -97,7 +97,7 @@ export interface Reading {
   readonly layout?: Layout;
   /** [N, C] instead of [N, C, 1, 1]. */
   readonly isFlat?: true;
-  /** [N, C, 1] instead of [N, C]. */
+  /** [N, C, 1], or for a value of the file [N, C, 1, 1], instead of [N, C]. */
   readonly isLine?: true;
   /** (element − zero) · scale. */
   readonly quantised?: { readonly scale: number; readonly zero: number };

@@ -179,9 +179,41 @@ function flattened(input: ForeignNode, output: string): Value | undefined {
   const { rank, channels } = input.form;
   if (rank === "flat")
     return { kind: "node", node: input.op.kind === "flatten" ? { ...input, value: output } : input };
-  return rank === "pooled"
-    ? nodeValue({ kind: "flatten" }, [input], { rank: "flat", channels }, output)
-    : undefined;
+  if (rank !== "pooled") return undefined;
+  const vector = isKind(input, "conv", "relu", "batchNorm", "affine") && onVector(input, MAX_STEPS);
+  return vector
+    ? { kind: "node", node: vector }
+    : nodeValue({ kind: "flatten" }, [input], { rank: "flat", channels }, output);
+}
+
+/**
+ * Pointwise convolutions and activations on a pooled map, read as linear layers of the flattened one: how a network that is
+ * flattened last has its embedding. The values in the file have two more axes.
+ */
+function onVector(node: ForeignNode, steps: number): ForeignNode | undefined {
+  const { op, constants, form, inputs, reading } = node;
+  const { channels } = form;
+  if (isKind(node, "globalAvgPool", "globalMaxPool"))
+    return asNode(nodeValue({ kind: "flatten" }, [node], { rank: "flat", channels }, undefined));
+  const [input] = inputs;
+  const before = input && inputs.length === 1 && steps > 0 ? onVector(input, steps - 1) : undefined;
+  if (!before || !isKind(node, "conv", "relu", "batchNorm", "affine")) return undefined;
+  const vector: ForeignNode = {
+    ...node,
+    inputs: [before],
+    form: { rank: "flat", channels },
+    reading: { ...reading, isLine: true },
+  };
+  const { weight } = constants;
+  if (op.kind !== "conv") return vector;
+  const { inChannels: inFeatures, outChannels: outFeatures } = op;
+  const isPointwise = String(weight?.shape) === String([outFeatures, inFeatures, 1, 1]);
+  if (!weight || !isPointwise || op.padding.some((size) => size !== 0)) return undefined;
+  return {
+    ...vector,
+    op: { kind: "linear", inFeatures, outFeatures },
+    constants: { ...constants, weight: { ...weight, shape: [outFeatures, inFeatures] } },
+  };
 }
 
 /**
