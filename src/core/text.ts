@@ -147,3 +147,11 @@ function editSteps(a: string, b: string): number {
   }
   return at(a.length, b.length);
 }
+
+/** The first of some names, and how many more there are: `a, b, c and 4 more`. */
+export function someOf(names: readonly string[]): string {
+  const more = names.length - MAX_LISTED;
+  return more > 0 ? `${names.slice(0, MAX_LISTED).join(", ")} and ${more} more` : names.join(", ");
+}
+
+const MAX_LISTED = 3;

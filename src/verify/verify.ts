@@ -16,6 +16,7 @@ import {
 } from "./candidate/candidate.js";
 import { type Comparison, compareLayers } from "./judge/compare-layers.js";
 import {
+  beforeQuantised,
   computedIn,
   consequences,
   firstMisshapen,
@@ -26,6 +27,7 @@ import {
   ofOtherWeights,
   ofQuantised,
   outputFaults,
+  withBiases,
   withCauses,
   withDeviations,
   withoutOwnWeights,
@@ -203,7 +205,9 @@ function findFaults(
   { layers, outputs, misshapen, explanations }: Comparison,
 ): { readonly faults: readonly Fault[]; readonly missing: readonly LayerNode[] } {
   const structure = [
-    ...withoutOwnWeights(candidate.structure ?? [], weights?.faults ?? []),
+    ...withoutOwnWeights(candidate.structure ?? [], weights?.faults ?? []).map((fault) =>
+      withBiases(fault, weights?.biasesOff),
+    ),
     ...firstMisshapen(graph, misshapen, candidate),
   ];
   const nodes = new Map(graph.nodes.map((node) => [node.name, node]));
@@ -251,7 +255,13 @@ function findFaults(
           (fault) => isFed || !readsImages(fault),
         )
   ).filter((fault) => !isCovered(fault));
-  const separate = ofQuantised(numeric, weights?.result.quantised ?? 0);
+  const quantiser = structure.find(({ difference }) => difference === "quantised")?.layer;
+  const rounded = candidate.located?.match?.roundings;
+  const separate = ofQuantised(
+    quantiser === undefined ? numeric : beforeQuantised(graph, numeric, quantiser, candidate.results),
+    weights?.result.quantised ?? 0,
+    (layer) => rounded?.has(layer) === true,
+  );
   const judged =
     tolerance.rule === "relative-to-max"
       ? [...known, ...separate]

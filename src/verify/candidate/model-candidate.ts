@@ -1,4 +1,4 @@
-import { ancestors, INPUT_NAME, type LayerGraph } from "../../arch/index.js";
+import { ancestors, type LayerGraph } from "../../arch/index.js";
 import { declaredPixels, statesSpec } from "../../convert/export/metadata.js";
 import { IMAGENET, type PixelOrder } from "../../convert/export/options.js";
 import { VALUE_NAMES } from "../../convert/export/tfjs-names.js";
@@ -6,19 +6,13 @@ import { encodeOnnx } from "../../convert/formats/onnx/encode.js";
 import type { OnnxModel } from "../../convert/formats/onnx/model.js";
 import type { TfjsFiles, TfjsModel } from "../../convert/formats/tfjs/model.js";
 import { withoutBranches } from "../../convert/import/branches.js";
-import type { Difference } from "../../convert/import/differences.js";
 import { type GraphMatch, matchGraph } from "../../convert/import/match.js";
 import { fromBlocks, isBlocked } from "../../convert/import/nchwc.js";
 import { hasLoop } from "../../convert/import/normalise.js";
 import type { Preprocess, Reading } from "../../convert/import/operators/foreign.js";
 import { towardsNchw } from "../../convert/import/operators/layouts.js";
 import { weightsOfHalf } from "../../convert/import/precision.js";
-import {
-  describePreprocess,
-  type ImageInput,
-  imageInput,
-  inputDifferences,
-} from "../../convert/import/preprocess.js";
+import { describePreprocess, type ImageInput, imageInput } from "../../convert/import/preprocess.js";
 import { matchTfjs } from "../../convert/import/tfjs/translate.js";
 import { type Model, tfjsFiles, weightFiles } from "../../convert/open/open-file.js";
 import { type NamedBytes, toBytes } from "../../core/bytes.js";
@@ -30,11 +24,12 @@ import { isCopied, type OnnxFile, onnxruntimeBackend } from "../backends/onnxrun
 import { engineOf, runtimeFor } from "../backends/registry.js";
 import { tfjsBackend } from "../backends/tfjs.js";
 import { inOrder, nearestImages, pixelsOf, rawImages } from "../inputs/images.js";
-import { type Fault, type FaultDraft, layerFault, type Party } from "../outcome/report.js";
+import type { Party } from "../outcome/report.js";
 import { type Located, locate, onnxNames, tfjsNames } from "../weights/located.js";
 import { type Candidate, halfPrecision, PART_ELEMENTS, segmentsOf } from "./candidate.js";
 import { guarded } from "./guard.js";
-import { type AccountedOutputs, accountForOutputs, misnamedOutputs } from "./outputs.js";
+import { accountForOutputs, misnamedOutputs } from "./outputs.js";
+import { accountedFaults, deviationsOf, inputFaults, quantisedFaults, structureFaults } from "./structure.js";
 
 /** The user's choices about a model's interface. */
 export interface InterfaceOptions {
@@ -305,7 +300,8 @@ export function runnableCandidate(
   const structure = [
     ...(match ? inputFaults(match, order, declared, by) : []),
     ...(structural ? structureFaults(structural) : []),
-    ...outputFaults(accounted, match),
+    ...(match ? quantisedFaults(match) : []),
+    ...accountedFaults(accounted, match),
     ...misnamedOutputs(graph, accounted.outputs, calledBy, nameOf),
   ];
   const deviations = structural ? [] : deviationsOf(located, results);
@@ -360,74 +356,6 @@ export function runnableCandidate(
       },
     },
   };
-}
-
-/**
- * Preprocessing other than the normalisation of pixels in the stated order; or missing normalisation in a file whose
- * metadata states raw pixels.
- */
-function inputFaults(
-  { graph, preprocess }: GraphMatch,
-  order: PixelOrder,
-  declared: PixelOrder | undefined,
-  by: Located["by"],
-): readonly Fault[] {
-  const { white } = imageInput(preprocess) ?? {};
-  const [input] = graph.nodes;
-  const isPlain = imageInput(preprocess) !== undefined && white === undefined;
-  if (input && declared !== undefined && isPlain) {
-    const explanation = `found images that are read as they are, expected the normalisation of raw pixels, which the file's metadata says it takes (osnet.preprocess: ${declared})`;
-    return [layerFault(input, "structure", null, explanation)];
-  }
-  // A network described by its own metadata expects normalised images.
-  if (input && declared === undefined && by === "name" && preprocess && white === 1) {
-    const explanation = `found ${describePreprocess(preprocess)}, expected none: the file's metadata does not say that it takes pixels, and normalised images are normalised twice`;
-    return [layerFault(input, "structure", null, explanation)];
-  }
-  return inputDifferences(graph, preprocess, order).map(asFault(""));
-}
-
-/** Faults of outputs, except at layers that were replaced, which explain them. */
-function outputFaults({ faults }: AccountedOutputs, match: GraphMatch | undefined): readonly Fault[] {
-  const deviating = new Set(match?.differences.map(({ layer }) => layer));
-  return faults.filter(({ layer }) => !deviating.has(layer));
-}
-
-/** Differences of a graph whose layers were found by name, which count even if its values are right. */
-function deviationsOf({ match, unmatched }: Located, [layer = ""]: readonly string[]): readonly FaultDraft[] {
-  if (match) return structureFaults(match);
-  if (unmatched === undefined) return [];
-  const explanation = `found ${unmatched}, although the file has the network's names, expected the network's operators`;
-  return [layerFault({ name: layer }, "structure", null, explanation)];
-}
-
-/** Choices that a state dict does not show, so the reference's description may be wrong. */
-const GATE_HINT =
-  "; if the reference was trained with such gates, which a state dict cannot show, pass its spec with --arch";
-
-/** The differences between a graph and the network, except for its input, which depends on what it is given. */
-function structureFaults({ differences, graph, quantised }: GraphMatch): readonly FaultDraft[] {
-  const activations = new Set(graph.gates.map(({ layer }) => layer));
-  const isUnanimous =
-    differences.length === activations.size && differences.every(({ layer }) => activations.has(layer));
-  const hint = isUnanimous ? GATE_HINT : "";
-  // A quantised activation that no image reaches has the right value, whatever its step is.
-  return [
-    ...differences.filter(({ layer }) => layer !== INPUT_NAME).map(asFault(hint)),
-    ...(quantised ? [asFault("")(quantised)] : []),
-  ];
-}
-
-function asFault(hint: string): (found: Difference) => FaultDraft {
-  return ({ layer, stream, found, expected, kind }) => ({
-    ...layerFault(
-      { name: layer, ...(stream === undefined ? {} : { stream }) },
-      "structure",
-      null,
-      `found ${found}, expected ${expected}${hint}`,
-    ),
-    ...(kind === undefined ? {} : { difference: kind }),
-  });
 }
 
 /** The input with which a file's network reads the given images: the inverse of the file's normalisation. */

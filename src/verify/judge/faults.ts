@@ -1,5 +1,6 @@
 import { unreadLayers } from "../../arch/graph.js";
 import type { LayerGraph, LayerNode } from "../../arch/index.js";
+import { someOf } from "../../core/text.js";
 import { type LayerGroup, layerGroups } from "../bounds/recompute.js";
 import type { Candidate } from "../candidate/candidate.js";
 import type { Explanation } from "../explain/index.js";
@@ -296,11 +297,29 @@ export function withDeviations(
 /** Minimum number of unexplained layers for which quantised constants are the one fault. */
 const MIN_QUANTISED = 3;
 
-/** Merges the unexplained faults of a file with quantised constants. */
-export function ofQuantised(numeric: readonly FaultDraft[], quantised: number): readonly FaultDraft[] {
-  const unexplained = numeric.filter(({ kind, cause }) => kind === "numeric" && cause === undefined);
+/**
+ * Merges the unexplained faults of a file with quantised constants.
+ *
+ * @param isQuantised whether a layer has any
+ */
+export function ofQuantised(
+  numeric: readonly FaultDraft[],
+  quantised: number,
+  isQuantised: (layer: string) => boolean,
+): readonly FaultDraft[] {
+  const unexplained = numeric.filter(isUnexplained);
   const [first] = unexplained;
-  if (!first || quantised === 0 || unexplained.length < MIN_QUANTISED) return numeric;
+  if (!first || quantised === 0) return numeric;
+  if (unexplained.length < MIN_QUANTISED)
+    return numeric.map((fault) =>
+      isUnexplained(fault) && isQuantised(fault.layer)
+        ? {
+            ...fault,
+            kind: "weights",
+            explanation: `its constants are quantised, each within half a step of the checkpoint's: ${fault.explanation}`,
+          }
+        : fault,
+    );
   const margins = unexplained.map(({ margin }) => margin ?? Infinity);
   const most = Math.max(...margins);
   const explanation = `${quantised} constants are quantised: ${unexplained.length} layers differ from those of the checkpoint's weights by more than rounding, ${first.layer} first`;
@@ -310,6 +329,33 @@ export function ofQuantised(numeric: readonly FaultDraft[], quantised: number): 
     explanation,
   };
   return [one, ...numeric.filter((fault) => !unexplained.includes(fault))];
+}
+
+function isUnexplained({ kind, cause }: FaultDraft): boolean {
+  return kind === "numeric" && cause === undefined;
+}
+
+/**
+ * The faults of values that quantised activations do not explain, which round every layer after the first of them.
+ *
+ * @param layer the layer with the first quantised activation; a result of the network if it is not known
+ */
+export function beforeQuantised(
+  { nodes }: LayerGraph,
+  numeric: readonly FaultDraft[],
+  layer: string,
+  results: readonly string[],
+): readonly FaultDraft[] {
+  const order = nodes.map(({ name }) => name);
+  const first = results.includes(layer) ? 0 : order.indexOf(layer);
+  return numeric.filter((fault) => !isUnexplained(fault) || order.indexOf(fault.layer) < first);
+}
+
+/** The fault of quantised activations, with the biases that are off because of them. */
+export function withBiases(fault: FaultDraft, biasesOff: readonly string[] = []): FaultDraft {
+  if (fault.difference !== "quantised" || biasesOff.length === 0) return fault;
+  const off = `biases are more than half a step off at ${someOf(biasesOff)}`;
+  return { ...fault, explanation: `${fault.explanation}; ${off}` };
 }
 
 /** Drops the finding that a stream has weights of its own, if its weights differ from the checkpoint's. */

@@ -43,6 +43,8 @@ export interface WeightsComparison {
    * The checkpoint with zeros for weights without effect that the model has as zeros; absent if there are none.
    */
   readonly withZeros?: StateDict;
+  /** In a file with quantised activations, layers whose biases are more than half a step off. */
+  readonly biasesOff?: readonly string[];
 }
 
 /**
@@ -91,6 +93,7 @@ function compareConstants(
   const zeros = allowedZeros(graph, stateDict, results);
   const scaled: Scales[] = [];
   const epsilons = new Map<string, number | undefined>();
+  const biasesOff: string[] = [];
   let [compared, identical, different, foldedCount, rounded, quantised] = [0, 0, 0, 0, 0, 0];
   for (const node of graph.nodes) {
     if (!needed.has(node.name) || absorbed.has(node.name)) continue;
@@ -136,7 +139,10 @@ function compareConstants(
       // Missing constants of an operator that was replaced are not a separate finding.
       const deviates = deviating.has(node.name) || (merged && deviating.has(merged.name));
       if (problem !== undefined && !actual && deviates) continue;
-      if (problem !== undefined) problems.push(`${node.parameters[role] ?? role}: ${problem}`);
+      // Its steps follow from those of the activation, whatever they do to it.
+      const isOfActivation = shown?.quantised !== undefined && role === "bias" && rounding !== undefined;
+      if (problem !== undefined && isOfActivation) biasesOff.push(node.name);
+      else if (problem !== undefined) problems.push(`${node.parameters[role] ?? role}: ${problem}`);
       else if (rounding) quantised++;
       else if (actual && isRounded(actual, written.values, node.name)) rounded++;
       else identical++;
@@ -177,6 +183,7 @@ function compareConstants(
     faults: one ? [{ ...one, explanation: sentence }, ...faults.filter((fault) => !isShared(fault))] : faults,
     ...(one ? { ofOneCause } : {}),
     ...(zeroed ? { withZeros: zeros.stateDict() } : {}),
+    ...(biasesOff.length > 0 ? { biasesOff } : {}),
   };
 }
 

@@ -183,7 +183,7 @@ export function takingPixels(model: OnnxModel): OnnxModel {
 }
 
 /** Convolutions on integers, as onnxruntime's `quantize_dynamic` writes them: weights by channel in eight bits. */
-export function onIntegers(model: OnnxModel): OnnxModel {
+export function onIntegers(model: OnnxModel, hasOneStep = false): OnnxModel {
   const constants: Record<string, Tensor> = {};
   const changed = withNodes(model, (nodes) =>
     nodes.flatMap((node) => {
@@ -194,10 +194,10 @@ export function onIntegers(model: OnnxModel): OnnxModel {
       const values = weight.data as Float32Array;
       const rows = weight.shape[0] ?? 1;
       const length = values.length / rows;
-      const scales = Float32Array.from(
-        { length: rows },
-        (_, row) => Math.max(...values.subarray(row * length, (row + 1) * length).map(Math.abs)) / 127 || 1,
-      );
+      const scales = Float32Array.from({ length: rows }, (_, row) => {
+        const own = hasOneStep ? values : values.subarray(row * length, (row + 1) * length);
+        return own.reduce((most, value) => Math.max(most, Math.abs(value)), 0) / 127 || 1;
+      });
       constants[`${w}.q`] = {
         dtype: "int8",
         shape: weight.shape,
@@ -205,7 +205,9 @@ export function onIntegers(model: OnnxModel): OnnxModel {
           Math.round(value / (scales[Math.floor(at / length)] ?? 1)),
         ),
       };
-      constants[`${w}.scale`] = { dtype: "float32", shape: [rows, 1, 1], data: scales };
+      constants[`${w}.scale`] = hasOneStep
+        ? { dtype: "float32", shape: [], data: scales.slice(0, 1) }
+        : { dtype: "float32", shape: [rows, 1, 1], data: scales };
       const bias = b === undefined ? undefined : model.graph.initializers.get(b);
       if (bias) constants[`${y}.bias`] = { ...bias, shape: [1, rows, 1, 1] };
       const sum = bias ? `${y}.scaled` : y;

@@ -8,6 +8,7 @@ import { encodeTfjs } from "../../../src/convert/formats/tfjs/codec.js";
 import type { TfjsGraphModel } from "../../../src/convert/formats/tfjs/model.js";
 import type { Checkpoint } from "../../../src/convert/open/checkpoint.js";
 import type { NamedBytes } from "../../../src/core/bytes.js";
+import type { Tensor } from "../../../src/core/tensor.js";
 import { isDType } from "../../../src/core/tensor-cast.js";
 import { type OpenOptions, openVerification } from "../../../src/verify/open.js";
 import type { Fault, ParityReport } from "../../../src/verify/outcome/report.js";
@@ -420,6 +421,49 @@ describe("quantising", () => {
     expect(report.passed).toBe(false);
     expect(report.faults).toMatchObject([{ kind: "structure", layer: G }]);
     expect(report.faults[0]?.explanation).toContain("QuantizeLinear");
+  });
+});
+
+describe("what follows from quantised activations is part of their fault", () => {
+  const integer: OnnxEdit = (model) => {
+    const { nodes, initializers } = model.graph;
+    const bias = initializers.get("conv2.0.gate.fc2.bias");
+    const size = bias?.data.length ?? 0;
+    const zero: Tensor = { dtype: "int8", shape: [], data: Int8Array.of(0) };
+    return {
+      ...model,
+      graph: {
+        ...model.graph,
+        nodes: [
+          onnxNode("own.bias", "DequantizeLinear", ["whole", "step"]),
+          ...nodes.flatMap((node) => {
+            // No zero point of the lowest value stands for this ReLU.
+            if (node.outputs[0] === G)
+              return [
+                onnxNode("integers", "QuantizeLinear", [node.inputs[0] ?? "", "step", "zero"]),
+                onnxNode(G, "DequantizeLinear", ["integers", "step", "zero"]),
+              ];
+            const isOwn = node.outputs[0] === "conv2.0.gate[2].fc2";
+            return isOwn ? { ...node, inputs: [...node.inputs.slice(0, 2), "own.bias"] } : node;
+          }),
+        ],
+        initializers: new Map([
+          ...initializers,
+          ["whole", { dtype: "int32", shape: [size], data: new Int32Array(size).fill(9) }],
+          ["step", scalar(0.125)],
+          ["zero", zero],
+        ]),
+      },
+    };
+  };
+
+  it("a ReLU left out, a bias in the steps of a stream, and all values behind", async () => {
+    const { passed, faults } = await judged(written(integer));
+    expect(passed).toBe(false);
+    expect(faults).toMatchObject([{ kind: "structure" }]);
+    expect(faults[0]?.explanation).toContain("QuantizeLinear");
+    expect(faults[0]?.explanation).toContain(G);
+    expect(faults[0]?.explanation).toMatch(/biases .*conv2\.0\.gate\[2\]\.fc2/);
   });
 });
 

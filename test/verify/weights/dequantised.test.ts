@@ -97,6 +97,13 @@ describe.each([true, false])("weights after DequantizeLinear, names kept: %s", (
     expect(JSON.stringify(right.faults)).not.toContain("steps");
   });
 
+  it("are the fault of a layer that alone has them", async () => {
+    const { faults } = await judged(dequantised(/^conv2\.0\.conv2a\.conv1\.weight$/, fair), isNamed);
+    expect(faults).toMatchObject([
+      { layer: "conv2.0.conv2a.conv1", kind: "weights", explanation: expect.stringContaining("quantised") },
+    ]);
+  });
+
   it("are one fault where all of them are in whole numbers", async () => {
     const { passed, faults } = await judged(dequantised(/weight$/, fair), isNamed);
     expect(passed).toBe(false);

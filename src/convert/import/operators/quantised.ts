@@ -269,10 +269,12 @@ export function readStep({ inputs, output }: OperatorSite): Value | undefined {
     (index) => Number(weight.data[index]) * (factor[Math.floor(index / rowLength)] ?? 0),
   );
   const scaled: Tensor = { dtype: "float32", shape: weight.shape, data };
+  const halves = factor.map((step) => Math.abs(step) / 2);
   return replaced(node, {
     value: output,
     constants: { ...node.constants, weight: scaled },
-    roundings: { ...node.roundings, weight: factor.map((step) => Math.abs(step) / 2) },
+    // A step that is common to all channels follows from the range of all of them.
+    roundings: { ...node.roundings, weight: step.factor.data.length === 1 ? halves.subarray(0, 1) : halves },
   });
 }
 
