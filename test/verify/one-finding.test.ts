@@ -125,6 +125,21 @@ describe("one mistake in several layers is one fault", () => {
     const { faults } = await verify(await opened(rewriteOnnx(honest, edit)));
     expect(faults).toMatchObject([{ layer: `conv2.1.gate[${streams[0]}]`, kind: "structure", streams }]);
   });
+
+  it("an instance norm before the sum, not after it", async () => {
+    const ibn = tinyCheckpoint("ibn");
+    const edit: OnnxEdit = (model) =>
+      replaced("conv2.0.add", (add) => [
+        onnxNode("normed", "InstanceNormalization", [
+          add.inputs[0] ?? "",
+          "conv2.0.IN.weight",
+          "conv2.0.IN.bias",
+        ]),
+        { ...add, inputs: add.inputs.with(0, "normed"), outputs: ["conv2.0.IN"] },
+      ])(replaced("conv2.0.IN", () => [])({ ...model, metadata: new Map<string, string>() }));
+    const { faults } = await verify(await opened(rewriteOnnx(convert(ibn), edit), ibn));
+    expect(faults).toMatchObject([{ layer: "conv2.0.add", kind: "structure" }]);
+  });
 });
 
 /** Pictures as normalised RGB, NCHW: one colour for both images but for rows or columns that show noise. */

@@ -18,8 +18,11 @@ export interface Difference {
   readonly found: string;
   /** What the architecture has, as a noun phrase. */
   readonly expected: string;
-  /** Which difference it is, if others depend on that: operators after the layer, or a gate's weights in one stream. */
-  readonly kind?: "inserted" | "own-weights";
+  /**
+   * Which difference it is, if others depend on that: operators after the layer, a gate's weights in one stream, or the
+   * second place of a layer that was moved.
+   */
+  readonly kind?: "inserted" | "own-weights" | "moved";
 }
 
 export function difference(

@@ -52,7 +52,9 @@ export interface Trail {
   /**
    * Notes a difference. Functions are evaluated at the end, when every node that was matched has its layer's name.
    */
-  note(layer: LayerNode, found: string | (() => string), expected: string, kind?: Difference["kind"]): void;
+  note(layer: LayerNode, found: string | (() => string), expected: string): void;
+  /** Notes operators that the architecture does not have before a layer, or after it. */
+  noteInserted(layer: LayerNode, nodes: readonly ForeignNode[], where: "before" | "after"): void;
   findings(): readonly Difference[];
 }
 
@@ -64,7 +66,7 @@ export function startTrail(
   const found = new Map<string, ForeignNode>();
   const owners = new Map<ForeignNode, string>();
   const skipped = new Set<string>();
-  const findings: (() => readonly Difference[])[] = [];
+  const noted: Noted[] = [];
   const readers = readersOf(layers);
   const afterInserted = new Map<string, ForeignNode>();
   const convs = foreign.nodes.filter(({ op }) => op.kind === "conv").length;
@@ -95,7 +97,7 @@ export function startTrail(
     accept(layer, node) {
       found.set(layer.name, node);
       owners.set(node, layer.name);
-      findings.push(() => compareOps(layer, node));
+      noted.push({ layer, differences: () => compareOps(layer, node) });
     },
     merge(layer, node) {
       found.set(layer.name, node);
@@ -108,11 +110,43 @@ export function startTrail(
       found.set(layer.name, node);
       skipped.add(layer.name);
     },
-    note(layer, what, expected, kind) {
-      findings.push(() => [difference(layer, typeof what === "string" ? what : what(), expected, kind)]);
+    note(layer, what, expected) {
+      const found = (): string => (typeof what === "string" ? what : what());
+      noted.push({ layer, differences: () => [difference(layer, found(), expected)] });
     },
-    findings: () => findings.flatMap((finding) => finding()),
+    noteInserted(layer, nodes, where) {
+      const found = `${namesOf(nodes)} ${where} it`;
+      const kind = where === "after" ? "inserted" : undefined;
+      const differences = (): readonly Difference[] => [difference(layer, found, "none", kind)];
+      noted.push({ layer, differences, inserted: { nodes, where } });
+    },
+    findings: () => differencesOf(noted, skipped),
   };
+}
+
+/** What was noted of a layer. */
+interface Noted {
+  readonly layer: LayerNode;
+  readonly differences: () => readonly Difference[];
+  readonly inserted?: { readonly nodes: readonly ForeignNode[]; readonly where: "before" | "after" };
+}
+
+/** All differences. A layer that is missing in one place of a block and inserted in another was moved. */
+function differencesOf(noted: readonly Noted[], skipped: ReadonlySet<string>): readonly Difference[] {
+  const isMoved = ({ layer: { name, block, op } }: Noted, { layer, inserted }: Noted): boolean =>
+    skipped.has(name) &&
+    block === layer.block &&
+    inserted?.nodes.length === 1 &&
+    inserted.nodes[0]?.op.kind === op.kind;
+  return noted.flatMap((one, at) => {
+    const other = noted.findIndex((each) => isMoved(one, each) || isMoved(each, one));
+    const [lost, found] = one.inserted ? [noted[other], one] : [one, noted[other]];
+    if (!lost || !found?.inserted) return one.differences();
+    const place = `${nameOfKind(lost.layer.op.kind)} ${found.inserted.where} ${found.layer.name}`;
+    return [
+      difference(one.layer, place, `one after ${lost.layer.inputs[0]}`, other < at ? "moved" : undefined),
+    ];
+  });
 }
 
 /**
@@ -184,7 +218,7 @@ function nameInPlace(node: ForeignNode): string {
 export function recoverInput(trail: Trail, layer: LayerNode, anchor: ForeignNode, source: ForeignNode): void {
   const [input] = anchor.inputs;
   const inserted = input && insertedBetween(trail, source, input);
-  if (inserted) trail.note(layer, `${namesOf(inserted)} before it`, "none");
+  if (inserted) trail.noteInserted(layer, inserted, "before");
   else
     trail.note(layer, () => `${input ? trail.nameOf(input) : "nothing"} as its input`, layer.inputs[0] ?? "");
 }
@@ -205,7 +239,7 @@ function acceptAfterInserted(trail: Trail, layer: LayerNode, source: ForeignNode
     const next = trail.readersOf(layer);
     const isAnother = inserted.length > 1 || resultBefore(trail, layer, source) !== undefined;
     if (isAnother && next.length > 0 && !leadsOn(trail, next, match)) continue;
-    trail.note(layer, `${namesOf(inserted)} before it`, "none");
+    trail.noteInserted(layer, inserted, "before");
     trail.accept(layer, match);
     return true;
   }
@@ -225,7 +259,7 @@ export function passInserted(trail: Trail, layer: LayerNode): void {
   for (const last of insertedAfter(trail, source)) {
     const inserted = leadsOn(trail, next, last) ? insertedBetween(trail, source, last) : undefined;
     if (!inserted) continue;
-    trail.note(layer, `${namesOf(inserted)} after it`, "none", "inserted");
+    trail.noteInserted(layer, inserted, "after");
     trail.pass(layer, last);
     return;
   }
@@ -248,7 +282,7 @@ function insertedAfter(trail: Trail, source: ForeignNode): ReadonlySet<ForeignNo
 }
 
 /** The operators between a value and another that depends on it alone, in the order of computation. */
-function insertedBetween(
+export function insertedBetween(
   trail: Trail,
   source: ForeignNode,
   last: ForeignNode,

@@ -13,7 +13,7 @@ import {
   isKind,
   type Roundings,
 } from "./operators/foreign.js";
-import { passInserted, recover, recoverInput, startTrail, type Trail } from "./trail.js";
+import { insertedBetween, passInserted, recover, recoverInput, startTrail, type Trail } from "./trail.js";
 
 /** Which node of a foreign graph computes each layer. */
 export interface Walk {
@@ -222,7 +222,10 @@ function matchSum(trail: Trail, layer: LayerNode): void {
   const missing = terms.filter(({ node }) => node && !parts.includes(node));
   const surplus = parts.filter((part) => !terms.some(({ node }) => node === part));
   const unexplained = surplus.length > terms.filter(({ node }) => !node).length;
-  if (!instead && (missing.length > 0 || unexplained))
+  const [lost, stranger] = missing.length === 1 && surplus.length === 1 ? [missing[0], surplus[0]] : [];
+  const inserted = lost?.node && stranger && insertedBetween(trail, lost.node, stranger);
+  if (!instead && inserted) trail.noteInserted(layer, inserted, "before");
+  else if (!instead && (missing.length > 0 || unexplained))
     trail.note(
       layer,
       () => `a sum of ${parts.map(trail.nameOf).join(", ")}`,

@@ -417,13 +417,17 @@ export function consequences(
   return new Set([...missing].filter((name) => lost.has(name) || unread.has(name)));
 }
 
-/** Merges a difference of structure that all layers of an operation have into one fault, at the first of them. */
+/**
+ * Merges a difference of structure that all layers of an operation have into one fault, at the first of them, and that
+ * of a layer that was moved, which is found in two places.
+ */
 export function mergeEverywhere({ nodes }: LayerGraph, faults: readonly FaultDraft[]): readonly FaultDraft[] {
   const kinds = new Map(nodes.map(({ name, op }) => [name, op.kind]));
   const differenceOf = ({ kind, says, explanation }: FaultDraft): string | undefined =>
     says ?? (kind === "structure" ? explanation : undefined);
   return faults.flatMap((fault) => {
     const group = faults.filter((other) => differenceOf(other) === differenceOf(fault));
+    if (fault.difference === "moved" && group.some(({ difference }) => difference !== "moved")) return [];
     const layers = new Set(group.map(({ layer }) => layer));
     const ofKinds = new Set([...layers].map((layer) => kinds.get(layer)));
     const areAll = nodes.every(({ name, op }) => layers.has(name) || !ofKinds.has(op.kind));

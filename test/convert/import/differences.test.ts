@@ -281,9 +281,13 @@ describe("a difference is a finding", () => {
         epsilon: { type: "float", value: 1e-5 },
       }),
     ]);
+    const difference = {
+      found: "an instance norm before conv2.0",
+      expected: "one after conv2.0.conv3.conv",
+    };
     expect(findings(moved, "osnet_ain_x0_25")).toEqual([
-      { layer: norm, found: "a sum", expected: "an instance norm" },
-      { layer: "conv2.0", found: "an instance norm before it", expected: "none" },
+      { layer: norm, ...difference },
+      { layer: "conv2.0", ...difference, kind: "moved" },
     ]);
   });
 
@@ -297,7 +301,11 @@ describe("a difference is a finding", () => {
       }),
       { ...node, inputs: node.inputs.with(0, "normed") },
     ]);
-    expect(findings(moved, "osnet_ibn_x1_0").map(({ layer }) => layer)).toEqual([sum, norm]);
+    const difference = { found: `an instance norm before ${sum}`, expected: `one after ${sum}` };
+    expect(findings(moved, "osnet_ibn_x1_0")).toEqual([
+      { layer: sum, ...difference },
+      { layer: norm, ...difference, kind: "moved" },
+    ]);
   });
 
   it("a batch norm missing", () => {
