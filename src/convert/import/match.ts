@@ -258,8 +258,9 @@ function matchOutput(
     if (!node || absorbed.has(layer)) continue;
     const earlier = layers.get(node);
     // If the file lacks a final activation, its output still represents the layer of the activation.
-    const isResult = earlier !== undefined && [features, logits, probabilities].includes(earlier);
-    if (!skipped.has(layer) || !isResult) layers.set(node, layer);
+    const isResult = (name: string): boolean => [features, logits, probabilities].includes(name);
+    const isFinal = isResult(layer) && (earlier === undefined || !isResult(earlier));
+    if (!skipped.has(layer) || isFinal) layers.set(node, layer);
   }
   const path = output && pathTo(output, layers);
   if (!path || path.ends.size === 0) return undefined;

@@ -302,7 +302,7 @@ export function runnableCandidate(
     ...(structural ? structureFaults(structural) : []),
     ...(match ? quantisedFaults(match) : []),
     ...accountedFaults(accounted, match),
-    ...misnamedOutputs(graph, accounted.outputs, calledBy, nameOf),
+    ...misnamedOutputs(graph, accounted.outputs.slice(accounted.isInner ? 1 : 0), calledBy, nameOf),
   ];
   const deviations = structural ? [] : deviationsOf(located, results);
   return {

@@ -29,6 +29,8 @@ export interface AccountedOutputs {
   /** The names of the outputs that are not judged because another was chosen. */
   readonly notJudged: readonly string[];
   readonly faults: readonly Fault[];
+  /** Whether the first is an intermediate layer, which is a fault. */
+  readonly isInner: boolean;
 }
 
 export interface OutputSource {
@@ -95,7 +97,15 @@ export function accountForOutputs(source: OutputSource): AccountedOutputs {
       null,
       explanation,
     );
+  const inner =
+    first?.layer === undefined ||
+    first.between !== undefined ||
+    chosen !== undefined ||
+    results.has(first.layer)
+      ? undefined
+      : first;
   return {
+    isInner: inner !== undefined,
     outputs: found.flatMap(({ name, index, layer, operations }) =>
       layer === undefined ? [] : [{ name, index, layer, operations }],
     ),
@@ -111,15 +121,12 @@ export function accountForOutputs(source: OutputSource): AccountedOutputs {
               ),
             ],
       ),
-      ...(first?.layer === undefined ||
-      first.between !== undefined ||
-      chosen !== undefined ||
-      results.has(first.layer)
+      ...(inner === undefined
         ? []
         : [
             faultAt(
               result,
-              `found the intermediate layer ${first.layer} as the first output, ${JSON.stringify(first.name)}, expected a result of the network (${[...results].join(", ")}); choose another with --output`,
+              `found the intermediate layer ${inner.layer} as the first output, ${JSON.stringify(inner.name)}, expected a result of the network (${[...results].join(", ")}); choose another with --output`,
             ),
           ]),
     ],
@@ -222,6 +229,10 @@ function account({ match, isHalf }: OutputSource, values: Values, name: string):
   const hasFault = (match?.differences.length ?? 0) > 0;
   if (isLost && hasFault && way.layer !== undefined && way.between === undefined)
     return { layer: way.layer, operations: [] };
+  // If the walk ended at a layer that differs, everything behind it is part of that finding.
+  const isFound = match?.values.has(layer) || match?.folded.has(layer);
+  if (isLost && !isFound && match?.differences.some((each) => each.layer !== INPUT_NAME))
+    return { layer, operations: undefined };
   if (!matched)
     return { layer, operations: way.between === undefined ? [] : undefined, ...betweenOf(way.between) };
   if (matched.operations) return { layer, operations: matched.operations };

@@ -14,7 +14,7 @@ import type { ParityReport } from "../../../src/verify/outcome/report.js";
 import { verify } from "../../../src/verify/verify.js";
 import { anonymous } from "../../convert/import/graphs.js";
 import { tinyCheckpoint } from "../../mutation/families.js";
-import { replaced } from "../../mutation/onnx-edits.js";
+import { followed, replaced } from "../../mutation/onnx-edits.js";
 import { convert, openReference, rewriteOnnx, SMALL, withTensor, withValues } from "../../support/osnet.js";
 
 /** What stands before, behind and beside the network in a file is stated, computed as well, or a fault. */
@@ -104,6 +104,46 @@ const BEHIND: readonly (readonly [opType: string, steps: readonly Step[]])[] = [
     ],
   ],
 ];
+
+describe("an end that is another", () => {
+  /** Without names, but with the output's. */
+  const ended = (edit: (model: OnnxModel) => OnnxModel): Uint8Array =>
+    rewriteOnnx(HONEST, (model) => {
+      const changed = anonymous(edit(model));
+      const [output] = changed.graph.outputs;
+      return {
+        ...changed,
+        graph: {
+          ...changed.graph,
+          nodes: [...changed.graph.nodes, onnxNode("features", "Identity", [output?.name ?? ""])],
+          outputs: [{ name: "features", dtype: "float32" }],
+        },
+      };
+    });
+
+  it("is one fault where the maps before the pool are the output", async () => {
+    const before = checkpoint.graph.nodes.find(({ name }) => name === "global_avgpool")?.inputs[0] ?? "";
+    const { passed, faults } = await report(
+      ended((model) => ({
+        ...model,
+        graph: { ...model.graph, outputs: [{ name: before, dtype: "float32" }] },
+      })),
+    );
+    expect(passed).toBe(false);
+    expect(faults).toMatchObject([{ layer: checkpoint.graph.outputs.features, kind: "structure" }]);
+    expect(faults[0]?.explanation).toContain(`the intermediate layer ${before} as the first output`);
+  });
+
+  it("is one fault where an operator follows the pool, which names that alone", async () => {
+    const { passed, faults } = await report(
+      ended(followed("global_avgpool", (pooled) => [onnxNode("global_avgpool", "Sqrt", [pooled])])),
+    );
+    expect(passed).toBe(false);
+    expect(faults).toMatchObject([{ layer: "global_avgpool.flatten", kind: "structure" }]);
+    expect(faults[0]?.explanation).toMatch(/Sqrt/);
+    expect(faults[0]?.explanation).not.toMatch(/Gemm|Relu/);
+  });
+});
 
 describe("behind the network", () => {
   it.each(inTurn(BEHIND))("%s is a fault of the output, and named", async (opType, steps, names) => {
