@@ -50,7 +50,9 @@ def features(model, data, size=(256, 128), dtype=torch.float32, batch=32, decode
     for path in pictures_below(data):
         try:
             waiting.append((path, read_picture(data, path, size, decoded)))
-        except OSError as error:  # Pillow's are of this kind
+        except RecordingError:
+            raise
+        except Exception as error:  # Pillow's, of several kinds: of a picture that is too large, or broken
             say(f"left out: {path}: {error}")
         if len(waiting) == batch:
             run()
