@@ -1,8 +1,17 @@
 import { readFileSync } from "node:fs";
 import { Ajv2020, type ValidateFunction } from "ajv/dist/2020.js";
 
-/** A published schema of the package, compiled; reports refer to each other's. */
+const compiled = new Map<string, ValidateFunction>();
+
+/** A published schema of the package, compiled once in each process. */
 export function schemaOf(name: string): ValidateFunction {
+  const validate = compiled.get(name) ?? compile(name);
+  compiled.set(name, validate);
+  return validate;
+}
+
+/** Reports refer to each other's. */
+function compile(name: string): ValidateFunction {
   const ajv = new Ajv2020({ allowUnionTypes: true, strictRequired: false, allErrors: true });
   if (name !== REPORT) ajv.addSchema(read(REPORT));
   return ajv.compile(read(name));
