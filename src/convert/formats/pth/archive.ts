@@ -64,7 +64,10 @@ export function readArchive(source: ByteSource, region: Region, budget: Budget):
       "the format that torch.jit.save writes now",
     );
   const root = load(pickle, "data");
-  if (constants === undefined) return { container: "zip", root };
+  const isDeflated = [...directory.values()].some(
+    ({ name, size, compressedSize }) => name.startsWith(`${folder}data/`) && compressedSize !== size,
+  );
+  if (constants === undefined) return { container: "zip", root, isDeflated };
   // torch.jit.load ignores the byte-order record, and reads the bytes unchanged.
   if (bigEndian) throw unsupported(region, "a TorchScript archive with the byte order big", "little");
   const code = (path: string): string | undefined => {

@@ -79,7 +79,7 @@ export function decodePth(bytes: Bytes, options: DecodePthOptions): DecodedCheck
   const region: Region = { subject: options.subject, part: "the file" };
   const source = toSource(bytes);
   const budget = createBudget(options.subject, source.length);
-  const { container, root, script } = unpickle(source, region, budget);
+  const { container, root, script, isDeflated } = unpickle(source, region, budget);
   const choice = choose(root, options);
   return {
     stateDict: materializeAll(choice, source, options.subject, budget),
@@ -88,9 +88,12 @@ export function decodePth(bytes: Bytes, options: DecodePthOptions): DecodedCheck
     removedPrefix: choice.prefix,
     modelClass: isObject(choice.holder) ? choice.holder.path : "",
     ...evidenceOf(choice, script && scriptReader(script, budget), region, options.key !== undefined),
-    notes: choice.notes,
+    notes: isDeflated ? [...choice.notes, DEFLATED] : choice.notes,
   };
 }
+
+const DEFLATED =
+  "its tensors are compressed: torch.load reads them, but with mmap=True takes compressed bytes for numbers";
 
 function unpickle(source: ByteSource, region: Region, budget: Budget): Unpickled {
   switch (sniff(source, region.subject)) {

@@ -17,6 +17,8 @@ export interface Unpickled {
   /** `pickle` is a bare one, with its arrays inside. */
   readonly container: "zip" | "torchscript" | "legacy" | "tar" | "pickle";
   readonly root: PickleValue;
+  /** Whether tensors of a zip archive are compressed, as PyTorch never writes them. */
+  readonly isDeflated?: boolean;
   /** The additional content of a TorchScript archive; undefined for others. */
   readonly script?: {
     /** The code of its classes, by the path of a module of code. */

@@ -111,6 +111,9 @@ describe("tensors", () => {
       { name: "data/0", data: deflateSync(six), method: 8, size: 24 },
     ].map((entry) => ({ ...entry, local: { size: entry.size } }));
     expect(decoded(zip(deflated))).toEqual(expected);
+    expect(decodePth(zip(deflated), { subject: "w.pth" }).notes).toEqual([
+      expect.stringContaining("mmap=True"),
+    ]);
   });
 
   it("refuse elements outside their storage, storages without data and types without a counterpart", () => {
