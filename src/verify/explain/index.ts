@@ -114,12 +114,16 @@ function explanationOf(confirmed: readonly Confirmed[], margin: number): Explana
   );
   // If more kinds are confirmed, they are not informative.
   if (kinds.length > MAX_KINDS) return undefined;
-  const fall = `from ${count(margin)} to ${count(best.left)} times the bound`;
+  const from = margin < MOST_BOUNDS ? `from ${count(margin)} ` : "";
+  const fall = `${from}to ${count(best.left)} times the bound`;
   const says = kinds.map((kind) => kind.says).join(", or ");
   return { cause: best.cause, says, sentence: `${says}: recomputed this way, the error falls ${fall}` };
 }
 
 const MAX_KINDS = 2;
+
+/** A larger error means that the layer's own bound is about 0, as a ReLU's is: how many of these it is says nothing. */
+const MOST_BOUNDS = 1e12;
 
 /**
  * Total effort, as a multiple of the network's: a candidate with more faults than that is another network.
