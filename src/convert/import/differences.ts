@@ -1,5 +1,6 @@
 import type { LayerGraph, LayerNode, Op, OpKind, Size2d } from "../../arch/index.js";
 import { formatShape, sameShape, type Tensor } from "../../core/tensor.js";
+import { uniform } from "./operators/constants.js";
 import {
   type ForeignKind,
   type ForeignNode,
@@ -68,8 +69,19 @@ export function nameOfKind(kind: OpKind | Exclude<ForeignKind, "other">): string
   return NAMES[kind];
 }
 
-export function nameOf({ op }: ForeignNode): string {
-  return op.kind === "other" ? op.opType : NAMES[op.kind];
+export function nameOf({ op, constants: { weight, bias } }: ForeignNode): string {
+  if (op.kind === "other") return op.opType;
+  if (op.kind === "affine") {
+    const [factor, term] = [weight && uniform(weight), bias && uniform(bias)];
+    if (factor !== undefined && !bias) return `a product with ${printed(factor)}`;
+    if (term !== undefined && !weight) return `a sum with ${printed(term)}`;
+  }
+  return NAMES[op.kind];
+}
+
+/** A float32 in as few digits as tell it from others. */
+function printed(value: number): string {
+  return String(Number(value.toPrecision(7)));
 }
 
 interface Feature {

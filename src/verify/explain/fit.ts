@@ -231,7 +231,7 @@ function constants(step: Step, { actual }: Evidence): Hypothesis[] {
   return [
     {
       cause: "bias",
-      says: `channel ${worst} has ${(shifts[worst] as number).toPrecision(3)} added to its bias, other channels less or none`,
+      says: `its bias differs: by ${(shifts[worst] as number).toPrecision(3)} in channel ${worst}, in others by less or not at all`,
       output: () =>
         mapped(step.compute(), (y, i) => y + (shifts[Math.floor(i / plane) % channels] as number)),
     },

@@ -11,6 +11,7 @@ import {
   inPrecisionOf,
   isRounded,
   refold,
+  relationOf,
   storedWithin,
   withLostTerms,
 } from "./expected.js";
@@ -409,7 +410,7 @@ function differences(
   }
   return count === 0
     ? undefined
-    : `${count} of ${a.length} values differ from the checkpoint's, by up to ${largest.toPrecision(3)}`;
+    : `${count} of ${a.length} values differ from the checkpoint's, by up to ${largest.toPrecision(3)}${relationOf(expected, found)}`;
 }
 
 function bitsOf({ buffer, byteOffset, length }: Float32Array): Int32Array {

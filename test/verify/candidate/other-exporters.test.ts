@@ -424,6 +424,17 @@ describe("quantising", () => {
   });
 });
 
+describe("an operator with one number", () => {
+  it.each([
+    ["a product with 0.3", multiplied(NORM, 0.3)],
+    ["a sum with 0.1", shifted(NORM, "Add")],
+  ])("is named with it: %s", async (says, edit) => {
+    const { passed, faults } = await judged(written(edit));
+    expect(passed).toBe(false);
+    expect(faults).toMatchObject([{ kind: "structure", explanation: expect.stringContaining(says) }]);
+  });
+});
+
 describe("what follows from quantised activations is part of their fault", () => {
   const integer: OnnxEdit = (model) => {
     const { nodes, initializers } = model.graph;

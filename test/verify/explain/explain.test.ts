@@ -239,7 +239,7 @@ const FAULTS: readonly [
     weights("conv3.0.gate.fc2.bias", (value, i) => (i === 3 ? value + 0.001 : value)),
     "conv3.0.gate[1].fc2",
     "bias",
-    /channel 3 has 0\.00100/,
+    /0\.00100 in channel 3/,
   ],
   [
     "one weight off by 1 %",

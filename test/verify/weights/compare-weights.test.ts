@@ -127,6 +127,23 @@ describe("compareWeights", () => {
     ]);
   });
 
+  it.each([
+    [0, "all are 0"],
+    [-1, "all are -1 times"],
+    [1.5, "all are 1.5 times"],
+  ])("says what all values have in common: %s times as large", (factor, says) => {
+    const { faults } = compare(
+      false,
+      changeTensor("conv1.bn.weight", ({ dtype, shape, data }) => ({
+        dtype,
+        shape,
+        data: (data as Float32Array).map((value) => value * factor),
+      })),
+    );
+    expect(faults).toHaveLength(1);
+    expect(faults[0]?.explanation).toContain(says);
+  });
+
   it("finds a NaN, and zeros of the other sign", () => {
     for (const value of [Number.NaN, -0]) {
       const { faults } = compare(
