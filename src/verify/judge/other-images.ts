@@ -9,8 +9,8 @@ import { applyOperations, inBatches } from "./other-models.js";
 import { driftTolerance } from "./verdicts.js";
 
 /**
- * A file that passes without a proof also runs on images unlike the report's: noise, white and black, on which values are
- * several times as large and other units fire, in a batch of another size unless the file fixes it. Only its first output is compared, with the float64
+ * A file that passes without a proof also runs on images unlike the report's: saturated blocks, white, black and orange, on which values are
+ * several times as large and other units fire, in a batch of another size unless the file fixes it. Its outputs are compared with the float64
  * reference's. This finds what is right only for the report's images: numbers that overflow on others, weights of
  * channels that are zero there, operators that depend on the number of images.
  *
@@ -24,58 +24,83 @@ export async function faultOnOtherImages(
   output: OutputResult,
 ): Promise<Fault | undefined> {
   const { program, located } = candidate;
-  const [first] = program?.outputs ?? [];
   const readings = [...(located?.match?.readings.values() ?? [])];
   const isQuantised = readings.some(({ quantised }) => quantised !== undefined);
-  if (!program || !first?.operations || reference.backend.name !== "reference" || isQuantised)
-    return undefined;
+  if (!program || reference.backend.name !== "reference" || isQuantised) return undefined;
   const [, , height = 1, width = 1] = images.shape;
   const others = imagesSeen(candidate, otherImages(height, width), false);
   const model = program.load({ alone: true });
   const rows = batch ?? Math.max(KINDS.length, Math.min(MANY, affordableBatch(height, width)));
-  const [actual] = await inBatches(others, rows, (part) => model.run(part)).finally(() => model.release());
-  const layer = await layerOf(reference.backend.run(others), first.layer);
-  if (!actual || !layer) return undefined;
-  const expected = applyOperations(layer, first.operations);
-  const { maxAbs, relMax, mismatchedNonFinite } = measure(expected, actual);
-  // Where float32 overflows in the network itself, so does PyTorch.
-  if (expected.data.some((value) => !(Math.abs(value) < MAX_EMBEDDING))) return undefined;
-  if (mismatchedNonFinite === 0 && relMax <= driftTolerance(output)) return undefined;
-  const difference = mismatchedNonFinite > 0 ? "not finite" : `off by up to ${maxAbs.toPrecision(3)}`;
-  const explanation = `the embedding of other images (noise, white, black) is ${difference}, although it agrees on the images of this report: the file computes the network for some images only`;
-  return layerFault({ name: first.layer }, "numeric", null, explanation);
+  const values = await inBatches(others, rows, (part) => model.run(part)).finally(() => model.release());
+  const outputs = program.outputs.flatMap(({ layer, operations }, index) =>
+    operations && values[index] ? [{ layer, operations, actual: values[index] }] : [],
+  );
+  const layers = await layersOf(reference.backend.run(others), new Set(outputs.map(({ layer }) => layer)));
+  for (const { layer: name, operations, actual } of outputs) {
+    const layer = layers.get(name);
+    const expected = layer && applyOperations(layer, operations);
+    // Where float32 overflows in the network itself, so does PyTorch.
+    if (!expected || expected.data.some((value) => !(Math.abs(value) < MAX_VALUE))) continue;
+    const { maxAbs, relMax, mismatchedNonFinite } = measure(expected, actual);
+    if (mismatchedNonFinite === 0 && relMax <= driftTolerance(output)) continue;
+    const difference = mismatchedNonFinite > 0 ? "not finite" : `off by up to ${maxAbs.toPrecision(3)}`;
+    const explanation = `the output for other images (coloured blocks, white, black, orange) is ${difference}, although it agrees on the images of this report: the file computes the network for some images only`;
+    return layerFault({ name }, "numeric", null, explanation);
+  }
+  return undefined;
 }
 
-async function layerOf(
+async function layersOf(
   run: AsyncIterable<{ readonly name: string; readonly tensor: RealTensor }>,
-  layer: string,
-): Promise<RealTensor | undefined> {
-  let found: RealTensor | undefined;
+  names: ReadonlySet<string>,
+): Promise<ReadonlyMap<string, RealTensor>> {
+  const found = new Map<string, RealTensor>();
   for await (const { name, tensor } of run)
-    if (name === layer) found = { ...tensor, data: tensor.data.slice() } as RealTensor;
+    if (names.has(name)) found.set(name, { ...tensor, data: tensor.data.slice() } as RealTensor);
   return found;
 }
 
-/** An embedding that float32 represents, and whose layers it most likely does. */
-const MAX_EMBEDDING = 1e30;
+/** A value that float32 represents, as it most likely does those of the layers before it. */
+const MAX_VALUE = 1e30;
 
 /** A batch size that no file is made for. */
 const MANY = 7;
 
+/** A place in an image, with random numbers from 0 to 1 for all places. */
+interface Place {
+  readonly channel: number;
+  readonly row: number;
+  readonly column: number;
+  readonly height: number;
+  readonly noise: (channel: number, row: number, column: number) => number;
+}
+
+/** An orange: gates clip on it what they do not clip on greys. */
+const ORANGE = [255, 166, 60].map((level) => level / 255);
+
 /** Pixels from 0 to 1, image by image. */
-const KINDS: readonly ((random: () => number) => number)[] = [
-  (random) => Math.floor(256 * random()) / 255,
+const KINDS: readonly ((place: Place) => number)[] = [
+  // Saturated colours in blocks of 1 to 16 pixels: nothing reaches larger values.
+  ({ channel, row, column, height, noise }) => {
+    const size = 2 ** Math.floor((5 * row) / height);
+    return Math.round(noise(channel, row - (row % size), column - (column % size)));
+  },
   () => 1,
   () => 0,
+  ({ channel }) => ORANGE[channel] ?? 0,
 ];
 
-/** Normalised images [3, 3, H, W] of each kind, of whole 8-bit pixels. */
+/** Normalised images [4, 3, H, W] of each kind, of whole 8-bit pixels. */
 function otherImages(height: number, width: number): Tensor<"float32"> {
-  const random = mulberry32(1);
   const plane = height * width;
+  const random = mulberry32(1);
+  const numbers = filled(new Float32Array(3 * plane), random);
+  const noise: Place["noise"] = (channel, row, column) =>
+    numbers[channel * plane + row * width + column] ?? 0;
   const data = filled(new Float32Array(KINDS.length * 3 * plane), (index) => {
     const channel = Math.floor(index / plane) % 3;
-    const level = KINDS[Math.floor(index / (3 * plane))]?.(random) ?? 0;
+    const [row, column] = [Math.floor((index % plane) / width), index % width];
+    const level = KINDS[Math.floor(index / (3 * plane))]?.({ channel, row, column, height, noise }) ?? 0;
     return (level - (IMAGENET.mean[channel] ?? 0)) / (IMAGENET.deviation[channel] ?? 1);
   });
   return { dtype: "float32", shape: [KINDS.length, 3, height, width], data };

@@ -1,7 +1,7 @@
 import { ancestors, type LayerGraph, type LayerNode, type ParameterRole } from "../../arch/index.js";
 import type { StoredTensor } from "../../convert/formats/tfjs/model.js";
 import { filled, once } from "../../core/functions.js";
-import type { DType, StateDict, Tensor } from "../../core/tensor.js";
+import type { StateDict, Tensor } from "../../core/tensor.js";
 import { castFloat, isDType, toFloat32 } from "../../core/tensor-cast.js";
 import { explainedBy, type Fault, layerFault, type WeightsResult } from "../outcome/report.js";
 import {
@@ -15,6 +15,7 @@ import {
   storedWithin,
   withLostTerms,
 } from "./expected.js";
+import { type HalfFolding, halfFolding, MIN_HALF, NARROW_FOLDING, unlikelyRounding } from "./half-folding.js";
 import type { Located } from "./located.js";
 import { roundings } from "./rounded.js";
 
@@ -92,7 +93,7 @@ function compareConstants(
   const deviating = new Set(shown?.differences.map(({ layer }) => layer));
   const causes: (string | undefined)[] = [];
   const zeros = allowedZeros(graph, stateDict, results);
-  const scaled: Scales[] = [];
+  const foldings: HalfFolding[] = [];
   const epsilons = new Map<string, number | undefined>();
   const biasesOff: string[] = [];
   let [compared, identical, different, foldedCount, rounded, quantised] = [0, 0, 0, 0, 0, 0];
@@ -121,9 +122,8 @@ function compareConstants(
           : constant.values;
       const written = { ...constant, values };
       const wanted = rounding ? withinSteps(written, rounding) : written;
-      const scales =
-        merged && role === "weight" && actual && match ? scalesOf(node, constant, actual) : undefined;
-      if (scales) scaled.push(scales);
+      const folding = merged && actual && match ? halfFolding(node, role, constant, actual) : undefined;
+      if (folding) foldings.push(folding);
       const problem =
         rounding &&
         // In a linear layer's product with the constants after it, each weight has its own rounding error,
@@ -156,7 +156,7 @@ function compareConstants(
       );
     if (problems.length > 0) faults.push(layerFault(node, "weights", null, problems.join(", and ")));
   }
-  if (faults.length === 0) faults.push(...scaledWeights(scaled));
+  if (faults.length === 0) faults.push(...unlikelyRounding(foldings));
   const [cause] = causes;
   const isOne =
     faults.length > 0 &&
@@ -422,78 +422,3 @@ function halfStep(value: number): number {
   const exponent = Math.floor(Math.log2(Math.abs(value)));
   return 2 ** (Math.max(exponent, -14) - 11);
 }
-
-/** The scales of folded weights in half precision, relative to those of the checkpoint's products. */
-interface Scales {
-  readonly layer: LayerNode;
-  readonly unit: number;
-  /** For each channel without subnormal values: the ratio of its values to the products, minus 1. */
-  readonly off: readonly number[];
-}
-
-function scalesOf(layer: LayerNode, wanted: Expected, tensor: StoredTensor): Scales | undefined {
-  const unit = (HALF_PRECISION[tensor.dtype] ?? 0) / 2;
-  const channels = tensor.shape[0] ?? 1;
-  if (unit === 0 || tensor.data.length !== wanted.values.length) return undefined;
-  const found = toFloat32(tensor, layer.name).data;
-  const size = found.length / channels;
-  const off: number[] = [];
-  for (let channel = 0; channel < channels; channel++) {
-    let [dot, squares, most, subnormal] = [0, 0, 0, 0];
-    for (let index = channel * size; index < (channel + 1) * size; index++) {
-      const value = wanted.values[index] as number;
-      dot += value * (found[index] as number);
-      squares += value * value;
-      most = Math.max(most, Math.abs(value));
-      subnormal = Math.max(subnormal, (wanted.smallest?.()[index] ?? 0) * MIN_HALF);
-    }
-    if (most > 0 && subnormal < unit * most) off.push(dot / squares - 1);
-  }
-  return { layer, unit, off };
-}
-
-/**
- * Tolerances for the scales of a number of channels, in units: for their mean, since rounding errors have no common sign, and for
- * their root mean square. Files that torch folded in half precision have 0.8 to 0.9 over all channels and up to 1.3 in one layer,
- * and files that were rounded after folding 0.2 and 0.3.
- */
-const MAX_MEAN = (channels: number): number => 0.25 + 6 / Math.sqrt(channels);
-const MAX_RMS = (channels: number): number => 1 + 2 / Math.sqrt(channels);
-const MAX_RMS_OF_LAYER = (channels: number): number => 1.25 + 2 / Math.sqrt(channels);
-
-/** Reports folded weights whose channels are larger or smaller than rounding explains. */
-function scaledWeights(all: readonly Scales[]): readonly Fault[] {
-  const off = all.flatMap((scales) => scales.off);
-  const [first] = all;
-  if (!first || off.length === 0) return [];
-  const report = (layer: LayerNode, difference: string): readonly Fault[] => {
-    const explanation = `the channels of the folded weights are ${difference} times the checkpoint's products, which rounding does not explain`;
-    return [layerFault(layer, "weights", null, explanation)];
-  };
-  const mean = off.reduce((sum, value) => sum + value, 0) / off.length;
-  if (Math.abs(mean) > first.unit * MAX_MEAN(off.length))
-    return report(first.layer, `on average ${(1 + mean).toPrecision(6)}`);
-  const isWide = ({ off, unit }: Omit<Scales, "layer">, most: (channels: number) => number): boolean =>
-    off.length > 0 && rootMeanSquare(off) > unit * most(off.length);
-  const wide =
-    all.find((scales) => isWide(scales, MAX_RMS_OF_LAYER)) ??
-    (isWide({ off, unit: first.unit }, MAX_RMS) ? { ...first, off } : undefined);
-  return wide ? report(wide.layer, `1 ± ${rootMeanSquare(wide.off).toPrecision(2)}`) : [];
-}
-
-function rootMeanSquare(values: readonly number[]): number {
-  return Math.sqrt(values.reduce((sum, value) => sum + value * value, 0) / values.length);
-}
-
-/**
- * How much larger the rounding errors of folding in half precision are than in float32, since exporters of
- * half-precision modules fold in it. Of the eight that bounds allow (expected.ts), six are of parameters and steps to
- * a weight, and eight to a bias.
- */
-const NARROW_FOLDING: Readonly<Partial<Record<DType, number>>> = { float16: 2 ** 13, bfloat16: 2 ** 16 };
-
-/**
- * onnxconverter-common raises values closer to 0 than 1e-7 to 1e-7, in float16 twice the smallest number; so may two
- * roundings.
- */
-const MIN_HALF = 2 ** -23;

@@ -11,7 +11,7 @@ import type { WeightsResult } from "../outcome/report.js";
 type Numbers = RealTensor["data"];
 
 /** The expected value of a folded constant, and how far another exporter's may differ from it. */
-interface FoldedConstant {
+export interface FoldedConstant {
   readonly values: Float32Array;
   /** Absolute, for each value. Computed on demand, as is `smallest`: few comparisons need either. */
   readonly bounds: () => Float64Array;

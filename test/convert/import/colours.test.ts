@@ -3,12 +3,39 @@ import { lowerToOnnx } from "../../../src/convert/export/onnx.js";
 import { int, onnxNode } from "../../../src/convert/formats/onnx/model.js";
 import { matchGraph } from "../../../src/convert/import/match.js";
 import { tinyCheckpoint } from "../../mutation/families.js";
-import { fedBy, scalar, wholes } from "../../mutation/onnx-edits.js";
+import { fedBy, followed, scalar, wholes } from "../../mutation/onnx-edits.js";
 import { SMALL } from "../../support/osnet.js";
 import { anonymous } from "./graphs.js";
 
 const MEAN = [0.485, 0.456, 0.406];
 const DEVIATION = [0.229, 0.224, 0.225];
+
+it("channels of other maps are no images", () => {
+  const { graph, stateDict } = tinyCheckpoint("block");
+  const edit = followed(
+    "conv1.relu",
+    (before) => [
+      ...[0, 1, 2, 3, 4, 5, 6, 7].map((at) =>
+        onnxNode(`slice.${at}`, "Slice", [before, `from.${at}`, `to.${at}`, "axis"]),
+      ),
+      onnxNode(
+        "conv1.relu",
+        "Concat",
+        [0, 1, 2, 3, 4, 5, 6, 7].map((at) => `slice.${at}`),
+        { axis: int(1) },
+      ),
+    ],
+    Object.fromEntries([
+      ["axis", wholes(1)],
+      ...[0, 1, 2, 3, 4, 5, 6, 7].flatMap((at) => [
+        [`from.${at}`, wholes(at)] as const,
+        [`to.${at}`, wholes(at + 1)] as const,
+      ]),
+    ]),
+  );
+  const model = anonymous(edit(lowerToOnnx(graph, stateDict, { size: SMALL })));
+  expect(matchGraph(model, { subject: "m", graph }).differences).not.toEqual([]);
+});
 
 it.each([
   ["red, green and blue", [0, 1, 2], []],

@@ -149,6 +149,22 @@ it("whole numbers that wrap around make no ReLU", () => {
   expect(differences(edited(mask(65536)))).toMatchObject([{ layer: relu }]);
 });
 
+it("whole numbers that no double has make no ReLU", () => {
+  const relu = "conv2.0.conv2c.0.relu";
+  const large = (value: bigint): Tensor => ({ dtype: "int64", shape: [], data: BigInt64Array.of(value) });
+  const mask = replaced(
+    relu,
+    ({ inputs: [x = ""] }) => [
+      onnxNode("is", "Less", [x, "zero"]),
+      onnxNode("number", "Where", ["is", "odd", "none"]),
+      onnxNode("equal", "Equal", ["number", "even"]),
+      onnxNode(relu, "Where", ["equal", "zero", x]),
+    ],
+    { zero: scalar(0), none: large(0n), odd: large(2n ** 53n + 1n), even: large(2n ** 53n) },
+  );
+  expect(differences(edited(mask))).toMatchObject([{ layer: relu }]);
+});
+
 describe("in half precision", () => {
   const half: OnnxOptions = { dtype: "float16" };
 
@@ -166,6 +182,21 @@ describe("in half precision", () => {
     expect(preprocess?.unknown).not.toEqual([]);
     const single = matchGraph(edited(steps(2 ** 14)), { subject: "m", graph: CHECKPOINT.graph });
     expect(single.preprocess?.unknown).toEqual([]);
+  });
+
+  it("a factor and its inverse are a finding, where the values between them may overflow", () => {
+    const relu = "conv2.0.conv2c.0.relu";
+    const factors = followed(
+      relu,
+      (before) => [
+        onnxNode("large", "Mul", [before, "factor"]),
+        onnxNode("narrow", "Cast", ["large"], { to: int(10) }),
+        onnxNode("wide", "Cast", ["narrow"], { to: int(1) }),
+        onnxNode(relu, "Mul", ["wide", "inverse"]),
+      ],
+      { factor: scalar(2 ** 11), inverse: scalar(2 ** -11) },
+    );
+    expect(differences(edited(factors, half))).toMatchObject([{ layer: relu }]);
   });
 
   it("inputs alone round the images of both sides", async () => {

@@ -15,10 +15,11 @@ function opened(bytes = convert(checkpoint)): Promise<Verification> {
   return openVerification({ name: "m.onnx", bytes }, openReference(checkpoint), { size: SMALL });
 }
 
-/** A file whose first value differs on some images. */
+/** A file whose first value of an output differs on some images. */
 function withOutputs(
   verification: Verification,
   change: (value: number, images: Tensor<"float32">) => number,
+  output = 0,
 ): Verification {
   const { program } = verification.candidate;
   if (!program) throw new Error("not a model");
@@ -27,10 +28,10 @@ function withOutputs(
     return {
       release,
       async run(images) {
-        const [first, ...others] = await run(images);
-        const data = Float32Array.from(first?.data ?? []);
+        const values = await run(images);
+        const data = Float32Array.from(values[output]?.data ?? []);
         data[0] = change(data[0] ?? 0, images);
-        return [{ ...first, data } as RealTensor, ...others];
+        return values.map((value, index) => (index === output ? ({ ...value, data } as RealTensor) : value));
       },
     };
   };
@@ -65,6 +66,14 @@ describe("images unlike the report's", () => {
     expect(report).toMatchObject({ passed: true, proof: { status: "sampled" } });
     const wrong = withOutputs(half, (value, { shape: [count] }) => (count === 7 ? value + 1 : value));
     expect(await verify(wrong)).toMatchObject({ passed: false, faults: [{ kind: "numeric" }] });
+  });
+
+  it("give every output", async () => {
+    const gates = await opened(convert(checkpoint, { gates: true }));
+    expect(await faultOnOtherImages(gates, output)).toBeUndefined();
+    const wrong = withOutputs(gates, (value) => value + 0.5, 3);
+    const layer = gates.candidate.program?.outputs[3]?.layer;
+    expect(await faultOnOtherImages(wrong, output)).toMatchObject({ layer });
   });
 
   it("are run if a file is not proven, and only then", async () => {

@@ -11,11 +11,30 @@ export const MAX_COLOURS = 16;
 /** Limit on steps from a channel to the images: a difference, a quotient and a product. */
 const MAX_STEPS = 4;
 
-/** One channel of an image. */
+/** The largest factor and the largest shift on the way: others could overflow, or lose pixels. */
+const MAX_FACTOR = 2 ** 8;
+
+/** Whether a value is the file's input, possibly normalised in part. */
+function isImage(node: ForeignNode, steps: number = MAX_STEPS): boolean {
+  const [input] = node.inputs;
+  return (
+    node.op.kind === "input" ||
+    (isKind(node, "affine", "channelOrder") && input !== undefined && steps > 0 && isImage(input, steps - 1))
+  );
+}
+
+/** One channel of the images. */
 export function oneColour({ inputs, output }: OperatorSite, channel: number): Value | undefined {
   const input = asNode(inputs[0]);
   const { rank, channels = 0 } = input?.form ?? {};
-  if (!input || rank !== "map" || channels > MAX_COLOURS || channel < 0 || channel >= channels)
+  if (
+    !input ||
+    !isImage(input) ||
+    rank !== "map" ||
+    channels > MAX_COLOURS ||
+    channel < 0 ||
+    channel >= channels
+  )
     return undefined;
   return nodeValue(
     { kind: "channelOrder", order: [channel] },
@@ -67,5 +86,7 @@ function colourOf(node: ForeignNode | undefined, steps: number = MAX_STEPS): Col
     return tensor ? Number(toReal(tensor, role).data[0]) : none;
   };
   const weight = number("weight", 1);
-  return { ...before, scale: before.scale * weight, shift: before.shift * weight + number("bias", 0) };
+  const [scale, shift] = [before.scale * weight, before.shift * weight + number("bias", 0)];
+  const isModerate = Math.abs(scale) < MAX_FACTOR && Math.abs(scale) > 1 / MAX_FACTOR;
+  return isModerate && Math.abs(shift) < MAX_FACTOR ? { ...before, scale, shift } : undefined;
 }

@@ -46,13 +46,13 @@ type Rule = (operands: readonly Piece[], part: Range, node: OnnxNode) => Piece |
  * not, or if the operator is not supported.
  */
 export function piecesOf(site: OperatorSite): Pieces | undefined {
-  const { node, inputs } = site;
+  const { node, inputs, isHalf = false } = site;
   const rule = node.domain === "" && Object.hasOwn(RULES, node.opType) ? RULES[node.opType] : undefined;
   const known = inputs.filter((value) => value !== undefined);
   const nodes = known.flatMap((value) => asNode(value) ?? []);
   // Quantised integers differ from the numbers they represent, and a cast to fewer bits is another function.
   if (!rule || nodes.length === 0 || known.some(isChanged)) return undefined;
-  const operands = nodes.map((operand) => piecesIn(operand, MAX_STEPS));
+  const operands = nodes.map((operand) => piecesIn(operand, MAX_STEPS, isHalf));
   const [first] = operands;
   if (!first || operands.some(({ of }) => of !== first.of)) return undefined;
   const isWhole = (value: Value | undefined): boolean => {
@@ -77,7 +77,7 @@ export function piecesOf(site: OperatorSite): Pieces | undefined {
     if (pieces.includes(undefined)) return undefined;
     const taken = pieces as readonly Piece[];
     const piece = bounded ? clipped(taken[0], bounded, here) : rule(taken, here, node);
-    return piece && (!site.isHalf || isExactInHalf(piece)) ? piece : undefined;
+    return piece && (!isHalf || isExactInHalf(piece)) ? piece : undefined;
   });
   const chosenFrom = node.opType === "Where" ? inputs.slice(1) : inputs;
   const becomesWhole = node.opType === "Cast" ? !isFloatType(castTo(node)) : chosenFrom.some(isWhole);
@@ -104,11 +104,11 @@ const MAX_HALF_INTEGER = 2 ** 11;
 /** The operand, or the value x itself, that an operator's result is equal to; or a ReLU of x. */
 export function simplest(
   { of, parts, isWhole }: Pieces,
-  { inputs, output }: OperatorSite,
+  { inputs, output, isHalf = false }: OperatorSite,
 ): Value | undefined {
   for (const value of inputs) {
     const operand = asNode(value);
-    const same = operand && piecesIn(operand, MAX_STEPS);
+    const same = operand && piecesIn(operand, MAX_STEPS, isHalf);
     if (same?.of === of && same.isWhole === isWhole && areEqual(same.parts, parts, of)) return value;
   }
   if (areEqual([X, ZERO, X], parts, of)) return { kind: "node", node: of };
@@ -147,20 +147,23 @@ function rangeOf(node: ForeignNode): Range {
 const MAX_STEPS = 8;
 
 /** A node as a function of the value that it is computed from, as far as known; otherwise of itself. */
-function piecesIn(node: ForeignNode, steps: number): Pieces {
+function piecesIn(node: ForeignNode, steps: number, isHalf: boolean): Pieces {
   if (node.pieces) return node.pieces;
   const [input] = node.inputs;
   const factor = factorOf(node);
   const isRead = isKind(node, "relu") || factor !== undefined;
   if (!input || !isRead || steps === 0) return { of: node, parts: [X, ZERO, X] };
-  const { of, parts } = piecesIn(input, steps - 1);
+  const { of, parts } = piecesIn(input, steps - 1, isHalf);
   const range = rangeOf(of);
   return {
     of,
     parts: parts.map((piece, part) => {
       const [least, most] = PARTS[part] ?? range;
       if (!piece) return undefined;
-      if (factor !== undefined) return times(piece, factor);
+      if (factor !== undefined) {
+        const product = times(piece, factor);
+        return product && (!isHalf || isExactInHalf(product)) ? product : undefined;
+      }
       return larger(piece, ZERO, [Math.max(least, range[0]), Math.min(most, range[1])]);
     }),
   };
@@ -180,7 +183,8 @@ function constantParts(value: Value | undefined, form: Form, opType: string): Pi
   const vector = isFloat(tensor) && !WITH_PARAMETERS.has(opType) ? perChannel(tensor, form) : undefined;
   const isNumber = tensor.data.length === 1 && tensor.shape.length <= (form.rank === "flat" ? 2 : 4);
   const number = isNumber ? (uniform(tensor) ?? Number(tensor.data[0])) : vector && uniform(vector);
-  if (number === undefined) return undefined;
+  // Whole numbers of 64 bits may be no double.
+  if (number === undefined || (!isFloat(tensor) && !Number.isSafeInteger(number))) return undefined;
   const piece: Piece = { slope: 0, constant: number };
   return [piece, piece, piece];
 }
