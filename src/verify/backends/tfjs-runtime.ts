@@ -205,7 +205,7 @@ function served(
 ): { readonly handler: Core.io.IOHandler; readonly document: JsonObject } {
   const document = JSON.parse(new TextDecoder().decode(json)) as JsonObject;
   const fetchFunc = async (url: unknown): Promise<Response> => {
-    const path = String(url).slice(SERVED_AT.length);
+    const path = String(url).slice(SERVED_AT.length).replace(/^\.\//, "");
     const bytes = path === "model.json" ? json : shards.get(path);
     if (!bytes) return new Response(null, { status: 404 });
     const type = path === "model.json" ? "application/json" : "application/octet-stream";

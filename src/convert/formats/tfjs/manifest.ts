@@ -128,8 +128,7 @@ export function manifestPaths(manifest: Located): readonly string[] {
   const paths = elements(manifest).flatMap((group) => elements(member(group, "paths")));
   const seen = new Set<string>();
   for (const located of paths) {
-    const path = asString(located);
-    expectSafePath(path, located.at);
+    const path = shardPath(located);
     if (seen.has(path)) throw refusal(located.at, `${JSON.stringify(path)} a second time`, "each file once");
     seen.add(path);
   }
@@ -152,7 +151,7 @@ export function decodeManifest(
   const weights = new Map<string, TfjsWeight>();
   for (const group of elements(manifest)) {
     const specs = elements(member(group, "weights")).map(decodeSpec);
-    const paths = elements(member(group, "paths")).map(asString);
+    const paths = elements(member(group, "paths")).map(shardPath);
     const expected = specs.reduce((sum, { size }) => sum + size, 0);
     const slice = joinShards(paths, shards, { expected, mayMiss: absent !== undefined }, group.at);
     let offset = 0;
@@ -333,19 +332,21 @@ function joinShards(
 }
 
 /**
- * A shard's path is relative to `model.json` and stays beside or below it, on every system: no `..`, no absolute path,
+ * A shard's path, which is relative to `model.json` and stays beside or below it, on every system: no `..`, no absolute path,
  * no drive, no URL, no backslash. As a URL it means the same file: no `#`, no `%`, and no blanks at its ends.
  *
  * @throws InputError (`format`) if it does not
  */
-function expectSafePath(path: string, at: string): void {
+function shardPath(located: Located): string {
+  // tfjs writes `./model.weights.bin` when a browser saves a model.
+  const path = asString(located).replace(/^\.\//, "");
   // Control characters do not belong in a name, and a NUL ends one early in some systems.
   const plain = [...path].every((character) => character >= " " && !'\\:<>"|?*#%'.includes(character));
   const segments = path.split("/");
   const leadDown = segments.every((segment) => segment !== "" && segment !== "." && segment !== "..");
-  if (plain && leadDown && path.length <= MAX_PATH && path === path.trim()) return;
+  if (plain && leadDown && path.length <= MAX_PATH && path === path.trim()) return path;
   throw refusal(
-    at,
+    located.at,
     JSON.stringify(path.slice(0, 100)),
     "the path of a file in the model's folder",
     "do not use a model that reads files outside its folder",

@@ -51,6 +51,14 @@ describe("tfjs files", () => {
     expect(decodeTfjs({ json: grouped.json, shards }, { subject })).toEqual(GRAPH_MODEL);
   });
 
+  it("reads models that a browser has saved: their paths begin with ./", () => {
+    const files = edited(encodeTfjs(GRAPH_MODEL), ({ weightsManifest: [group] }) => {
+      if (group) group.paths = ["./group1-shard1of1.bin"];
+    });
+    expect(decodeTfjs(files, { subject })).toEqual(GRAPH_MODEL);
+    expect(tfjsShardPaths(files.json, { subject })).toEqual(["group1-shard1of1.bin"]);
+  });
+
   it("writes one empty file for no weights", () => {
     expect([...splitShards([], 4)]).toEqual([["group1-shard1of1.bin", new Uint8Array()]]);
   });
