@@ -1,10 +1,9 @@
 import type * as Core from "@tensorflow/tfjs-core";
 import type { LayersModel } from "@tensorflow/tfjs-layers";
 import { type JsonObject, objectOf } from "../../convert/formats/tfjs/json.js";
-import { layerWeights } from "../../convert/formats/tfjs/layer-weights.js";
 import { decodeManifest } from "../../convert/formats/tfjs/manifest.js";
 import type { TfjsFiles } from "../../convert/formats/tfjs/model.js";
-import { readTopology } from "../../convert/formats/tfjs/topology.js";
+import { layerWeights, readTopology } from "../../convert/formats/tfjs/topology.js";
 import { InputError } from "../../core/errors.js";
 import type { Tensor } from "../../core/tensor.js";
 import type { RuntimeFacts, RuntimeName } from "./backend.js";

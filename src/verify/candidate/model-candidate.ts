@@ -8,7 +8,7 @@ import type { TfjsFiles, TfjsModel } from "../../convert/formats/tfjs/model.js";
 import { withoutBranches } from "../../convert/import/branches.js";
 import { type GraphMatch, matchGraph } from "../../convert/import/match.js";
 import { fromBlocks, isBlocked } from "../../convert/import/nchwc.js";
-import { hasLoop } from "../../convert/import/normalise.js";
+import { hasLoop, runHazard } from "../../convert/import/normalise.js";
 import type { Preprocess, Reading } from "../../convert/import/operators/foreign.js";
 import { towardsNchw } from "../../convert/import/operators/layouts.js";
 import { weightsOfHalf } from "../../convert/import/precision.js";
@@ -18,7 +18,7 @@ import { type Model, tfjsFiles, weightFiles } from "../../convert/open/open-file
 import { type NamedBytes, toBytes } from "../../core/bytes.js";
 import { InputError } from "../../core/errors.js";
 import { filled } from "../../core/functions.js";
-import { permute, type RealTensor, type Tensor } from "../../core/tensor.js";
+import { formatShape, permute, type RealTensor, type Shape, type Tensor } from "../../core/tensor.js";
 import type { BackendName, ModelBackend, RuntimeName } from "../backends/backend.js";
 import { isCopied, type OnnxFile, onnxruntimeBackend } from "../backends/onnxruntime.js";
 import { engineOf, runtimeFor } from "../backends/registry.js";
@@ -27,7 +27,6 @@ import { inOrder, nearestImages, pixelsOf, rawImages } from "../inputs/images.js
 import type { Party } from "../outcome/report.js";
 import { type Located, locate, onnxNames, tfjsNames } from "../weights/located.js";
 import { type Candidate, halfPrecision, PART_ELEMENTS, segmentsOf } from "./candidate.js";
-import { guarded } from "./guard.js";
 import { accountForOutputs, misnamedOutputs } from "./outputs.js";
 import { accountedFaults, deviationsOf, inputFaults, quantisedFaults, structureFaults } from "./structure.js";
 
@@ -394,5 +393,51 @@ function asRead(value: RealTensor, { blocks, layout, isFlat, isLine, quantised }
     dtype: "float64",
     shape: moved.shape,
     data: filled(new Float64Array(moved.data.length), (i) => ((moved.data[i] as number) - zero) * scale),
+  };
+}
+
+/**
+ * A backend that throws `InputError` (`tensor`) instead of running images that it may not survive. The graph is read once
+ * for each shape: a verification runs a model several times.
+ *
+ * @param onnx the model that the backend runs
+ * @param taken the shape in the graph's layout. Default: as the backend is given it
+ */
+function guarded(
+  backend: ModelBackend,
+  onnx: OnnxModel,
+  subject: string,
+  taken: (shape: Shape) => Shape = (shape) => shape,
+): ModelBackend {
+  const known = new Map<string, string | undefined>();
+  function expectSafe({ shape }: { readonly shape: Shape }): void {
+    const key = formatShape(shape);
+    const found = known.has(key) ? known.get(key) : runHazard(onnx, taken(shape), subject);
+    known.set(key, found);
+    if (found === undefined) return;
+    throw new InputError({
+      code: "tensor",
+      subject,
+      found,
+      expected: "windows within their maps, maps of about the images' size, and no control flow",
+      remedy: "use images of the size the model was exported for, or export it again",
+    });
+  }
+  return {
+    ...backend,
+    run(images, segments) {
+      expectSafe(images);
+      return backend.run(images, segments);
+    },
+    load(places, options) {
+      const loaded = backend.load(places, options);
+      return {
+        ...loaded,
+        async run(images) {
+          expectSafe(images);
+          return loaded.run(images);
+        },
+      };
+    },
   };
 }

@@ -15,9 +15,15 @@ import {
   storedWithin,
   withLostTerms,
 } from "./expected.js";
-import { type HalfFolding, halfFolding, MIN_HALF, NARROW_FOLDING, unlikelyRounding } from "./half-folding.js";
+import {
+  type HalfFolding,
+  halfFolding,
+  MIN_HALF,
+  NARROW_FOLDING,
+  roundings,
+  unlikelyRounding,
+} from "./half-precision.js";
 import type { Located } from "./located.js";
-import { roundings } from "./rounded.js";
 
 /** In the order in which ONNX operators take them. */
 const ROLES: readonly ParameterRole[] = ["weight", "bias", "runningMean", "runningVar"];

@@ -3,7 +3,6 @@ import type { DType } from "../../../core/tensor.js";
 import { inOrder, type OnnxDimension, type OnnxModel, type OnnxValue } from "../../formats/onnx/model.js";
 import { nodeOf } from "../../formats/tfjs/graph.js";
 import { arrayOf } from "../../formats/tfjs/json.js";
-import { layerWeights } from "../../formats/tfjs/layer-weights.js";
 import type {
   TfjsGraphModel,
   TfjsLayersModel,
@@ -11,7 +10,7 @@ import type {
   TfjsNode,
   TfjsShape,
 } from "../../formats/tfjs/model.js";
-import { type LayerCall, readTopology } from "../../formats/tfjs/topology.js";
+import { type LayerCall, layerWeights, readTopology } from "../../formats/tfjs/topology.js";
 import { type GraphMatch, type MatchOptions, matchGraph } from "../match.js";
 import type { Layout } from "../operators/foreign.js";
 import { NCHW } from "../operators/layouts.js";

@@ -1,6 +1,6 @@
 import { describe, expect, it } from "vitest";
-import { layerWeights } from "../../../../src/convert/formats/tfjs/layer-weights.js";
 import type { LayerCall } from "../../../../src/convert/formats/tfjs/topology.js";
+import { layerWeights } from "../../../../src/convert/formats/tfjs/topology.js";
 
 const call = (layer: string): LayerCall => ({
   layer,
