@@ -128,7 +128,9 @@ let nowhere: InstanceType<typeof MessagePort> | undefined;
  * Shared memory, and buffers larger than the array, are kept.
  */
 export function discard({ buffer, byteLength }: ArrayBufferView): void {
-  if (!(buffer instanceof ArrayBuffer) || buffer.byteLength !== byteLength) return;
+  // Browsers refuse to transfer what is released already.
+  const isReleased = byteLength === 0;
+  if (isReleased || !(buffer instanceof ArrayBuffer) || buffer.byteLength !== byteLength) return;
   if (!nowhere) {
     const { port1, port2 } = new MessageChannel();
     port2.close();
