@@ -1,6 +1,5 @@
 import type { LayerGraph } from "../../arch/index.js";
 import { declaredPixels } from "../../convert/export/metadata.js";
-import { IMAGENET } from "../../convert/export/options.js";
 import type { OpenFile } from "../../convert/open/open-file.js";
 import { InputError } from "../../core/errors.js";
 import { mulberry32 } from "../../core/functions.js";
@@ -8,7 +7,14 @@ import type { StateDict, Tensor } from "../../core/tensor.js";
 import type { Recording } from "../backends/references.js";
 import type { Vacuity } from "../outcome/report.js";
 import { evaluate } from "../reference/evaluate.js";
-import { defaultSize, expectAffordable, type Pixels, photographed, seededImages } from "./images.js";
+import {
+  defaultSize,
+  expectAffordable,
+  normalisedPixel,
+  type Pixels,
+  photographed,
+  seededImages,
+} from "./images.js";
 import { photoTensor } from "./photos.js";
 import { observeVacuity, type VacuityOptions } from "./vacuity.js";
 
@@ -120,8 +126,8 @@ function surplusChoice(source: string): InputError {
  */
 const VARIANTS = [
   // Of one colour, on which units fire that no texture fires, in the same way at every size.
-  { name: "black", change: (_value, _random, channel) => pixel(0, channel) },
-  { name: "white", change: (_value, _random, channel) => pixel(1, channel) },
+  { name: "black", change: (_value, _random, channel) => normalisedPixel(0, channel) },
+  { name: "white", change: (_value, _random, channel) => normalisedPixel(1, channel) },
   { name: "grey", change: () => 0 },
   { name: "contrast ×3", change: (value) => 3 * value },
   { name: "inverted ×3", change: (value) => -3 * value },
@@ -135,11 +141,6 @@ const VARIANTS = [
   readonly name: string;
   readonly change: (value: number, random: () => number, channel: number) => number;
 }[];
-
-/** A normalised pixel of 0 (black) to 1 (white). */
-function pixel(level: number, channel: number): number {
-  return (level - (IMAGENET.mean[channel] ?? 0)) / (IMAGENET.deviation[channel] ?? 1);
-}
 
 /** The maximum number of rounds, one image each; what is untested afterwards remains so. */
 const MAX_ROUNDS: number = VARIANTS.length;

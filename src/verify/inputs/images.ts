@@ -125,6 +125,11 @@ function normalise(values: Float32Array, mean: number, deviation: number): void 
     values[pixel] = ((values[pixel] as number) - mean) / deviation;
 }
 
+/** A normalised pixel of 0 (black) to 1 (white). */
+export function normalisedPixel(level: number, channel: number): number {
+  return (level - (IMAGENET.mean[channel] ?? 0)) / (IMAGENET.deviation[channel] ?? 1);
+}
+
 /** The nearest images that a camera could have taken: integer pixels from 0 to 255, normalised. */
 export function photographed(images: Tensor<"float32">): Tensor<"float32"> {
   const pixel = (value: number): number => Math.min(WHITE, Math.max(0, Math.round(value)));

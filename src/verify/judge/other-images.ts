@@ -1,8 +1,7 @@
-import { IMAGENET } from "../../convert/export/options.js";
 import { filled, mulberry32 } from "../../core/functions.js";
 import type { RealTensor, Tensor } from "../../core/tensor.js";
 import { imagesSeen, type Verification } from "../candidate/candidate.js";
-import { affordableBatch } from "../inputs/images.js";
+import { affordableBatch, normalisedPixel } from "../inputs/images.js";
 import { measure } from "../outcome/metrics.js";
 import { type Fault, layerFault, type OutputResult, type Party } from "../outcome/report.js";
 import { applyOperations, inBatches } from "./other-models.js";
@@ -106,7 +105,7 @@ function otherImages(height: number, width: number, seed: number): Tensor<"float
     const channel = Math.floor(index / plane) % 3;
     const [row, column] = [Math.floor((index % plane) / width), index % width];
     const level = KINDS[Math.floor(index / (3 * plane))]?.({ channel, row, column, height, noise }) ?? 0;
-    return (level - (IMAGENET.mean[channel] ?? 0)) / (IMAGENET.deviation[channel] ?? 1);
+    return normalisedPixel(level, channel);
   });
   return { dtype: "float32", shape: [KINDS.length, 3, height, width], data };
 }
