@@ -1,5 +1,4 @@
 import type * as Core from "@tensorflow/tfjs-core";
-import type { LayersModel } from "@tensorflow/tfjs-layers";
 import { type JsonObject, objectOf } from "../../convert/formats/tfjs/json.js";
 import { decodeManifest } from "../../convert/formats/tfjs/manifest.js";
 import type { TfjsFiles } from "../../convert/formats/tfjs/model.js";
@@ -118,14 +117,19 @@ interface LoadedModel {
 async function loadModel(tf: typeof Core, files: TfjsFiles, input = ""): Promise<LoadedModel> {
   const { handler, document } = served(tf, files);
   if (document.format === "layers-model") return loadLayers(handler, document, files);
+  const { weights: read } = decodeManifest({ value: document.weightsManifest, at: SUBJECT }, files.shards);
   const { loadGraphModel } = await import("@tensorflow/tfjs-converter");
   const model = await loadGraphModel(handler);
-  return {
+  const loaded: LoadedModel = {
     execute: (images, values, given) =>
       listOf(model.execute({ [input]: images, ...Object.fromEntries(given) }, [...values])),
     predict: (images) => valuesOf(model.predict(images)),
     dispose: () => model.dispose(),
   };
+  const weights = Object.entries(model.weights).flatMap(([name, tensors]) =>
+    tensors.map((tensor) => ({ name, data: () => tensor.data() })),
+  );
+  return expectWeights(loaded, weights, (name) => read.get(name)?.tensor.data);
 }
 
 /**
@@ -136,6 +140,10 @@ async function loadLayers(
   document: JsonObject,
   files: TfjsFiles,
 ): Promise<LoadedModel> {
+  const { modelTopology, weightsManifest } = document;
+  const decoded = decodeManifest({ value: weightsManifest, at: SUBJECT }, files.shards);
+  const stored = { ...decoded, format: "layers-model", topology: objectOf(modelTopology) } as const;
+  const read = layerWeights(stored, readTopology(stored, SUBJECT).calls, SUBJECT);
   const { loadLayersModel, model: createModel } = await import("@tensorflow/tfjs-layers");
   const model = await loadLayersModel(handler);
   const loaded: LoadedModel = {
@@ -155,33 +163,43 @@ async function loadLayers(
       for (const weight of model.weights) weight.dispose();
     },
   };
-  try {
-    await expectWeights(model.weights, document, files);
-  } catch (cause) {
-    loaded.dispose();
-    throw cause;
-  }
-  return loaded;
+  const weights = model.weights.map((weight) => ({
+    name: weight.originalName,
+    data: () => weight.read().data(),
+  }));
+  return expectWeights(loaded, weights, (name) => read.get(name)?.data);
+}
+
+const SUBJECT = "model.json";
+
+/** A weight that tfjs has loaded. */
+interface LoadedWeight {
+  readonly name: string;
+  data(): Promise<ArrayLike<unknown>>;
 }
 
 /**
  * tfjs looks for a layer's weights under several names, leaves some out, and changes others when it loads them: what it
  * computes with must be what was read and compared.
+ *
+ * @throws LoadedOtherwise if a weight has other numbers than were read; the model's memory is released then
  */
 async function expectWeights(
-  weights: LayersModel["weights"],
-  { modelTopology, weightsManifest }: JsonObject,
-  { shards }: TfjsFiles,
-): Promise<void> {
-  const subject = "model.json";
-  const decoded = decodeManifest({ value: weightsManifest, at: subject }, shards);
-  const model = { ...decoded, format: "layers-model", topology: objectOf(modelTopology) } as const;
-  const read = layerWeights(model, readTopology(model, subject).calls, subject);
-  for (const weight of weights) {
-    const [expected, actual] = [read.get(weight.originalName)?.data, await weight.read().data()];
-    if (expected?.length === actual.length && actual.every((value, at) => Object.is(value, expected[at])))
-      continue;
-    throw new LoadedOtherwise(weight.originalName);
+  model: LoadedModel,
+  weights: readonly LoadedWeight[],
+  read: (name: string) => ArrayLike<unknown> | undefined,
+): Promise<LoadedModel> {
+  try {
+    for (const { name, data } of weights) {
+      const [expected, actual] = [read(name), await data()];
+      let at = 0;
+      while (at < actual.length && Object.is(actual[at], expected?.[at])) at++;
+      if (at < actual.length || expected?.length !== at) throw new LoadedOtherwise(name);
+    }
+    return model;
+  } catch (cause) {
+    model.dispose();
+    throw cause;
   }
 }
 

@@ -215,6 +215,23 @@ describe("tfjs models as candidates", () => {
     expect(tf.memory().numTensors).toBe(before + 1);
   });
 
+  it("refuses a graph model of which tfjs has loaded other weights", async () => {
+    const files = encodeTfjs(lowerToTfjs(graph, stateDict, options));
+    const [name = ""] = decodeTfjs(files, { subject: "m" }).weights.keys();
+    const other = vi
+      .spyOn(GraphModel.prototype, "weights", "get")
+      .mockReturnValue({ [name]: [tf.scalar(0.123)] });
+    const program = { files, input: "" };
+    const backend = tfjsBackend("tfjs-wasm", { files, outputs: 1, tapped: program, nodes: new Map() }, "m");
+    await expect(backend.load([], {}).run(images)).rejects.toMatchObject({
+      code: "unsupported",
+      message: expect.stringContaining(
+        `found other numbers in tfjs-wasm than in the file for the weight "${name}"`,
+      ),
+    });
+    other.mockRestore();
+  });
+
   it("computes a segment from the values of others, not again", async () => {
     const files = encodeTfjs(lowerToTfjs(graph, stateDict, options));
     const { input = "", tapped } = tfjsNames(decodeTfjs(files, { subject: "m" }), graph, "m");
