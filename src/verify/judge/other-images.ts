@@ -8,8 +8,8 @@ import { applyOperations, inBatches } from "./other-models.js";
 import { driftTolerance } from "./verdicts.js";
 
 /**
- * A file that passes without a proof also runs on images unlike the report's: saturated blocks, white, black and orange, on which values are
- * several times as large and other units fire, in a batch of another size unless the file fixes it. Its outputs are compared with the float64
+ * A file that passes without a proof also runs on images unlike the report's: saturated blocks, white, black, orange and another colour, on which values
+ * are several times as large and other units fire, in a batch of another size unless the file fixes it. Its outputs are compared with the float64
  * reference's. This finds what is right only for the report's images: numbers that overflow on others, weights of
  * channels that are zero there, operators that depend on the number of images.
  *
@@ -43,7 +43,7 @@ export async function faultOnOtherImages(
     const { maxAbs, relMax, mismatchedNonFinite } = measure(expected, actual);
     if (mismatchedNonFinite === 0 && relMax <= driftTolerance(output)) continue;
     const difference = mismatchedNonFinite > 0 ? "not finite" : `off by up to ${maxAbs.toPrecision(3)}`;
-    const explanation = `the output for other images (coloured blocks, white, black, orange) is ${difference}, although it agrees on the images of this report: the file computes the network for some images only`;
+    const explanation = `the output for other images (coloured blocks, white, black, two colours) is ${difference}, although it agrees on the images of this report: the file computes the network for some images only`;
     return layerFault({ name }, "numeric", null, explanation);
   }
   return undefined;
@@ -87,6 +87,8 @@ const KINDS: readonly ((place: Place) => number)[] = [
   () => 1,
   () => 0,
   ({ channel }) => ORANGE[channel] ?? 0,
+  // One colour, of its own for every file too.
+  ({ channel, noise }) => noise(channel, 0, 0),
 ];
 
 /** Another for every file, which cannot be made for the images that it is going to run on. */
@@ -94,7 +96,7 @@ function seedOf({ sha256 = "1" }: Party): number {
   return Number.parseInt(sha256.slice(0, 8), 16);
 }
 
-/** Normalised images [4, 3, H, W] of each kind, of whole 8-bit pixels. */
+/** Normalised images [5, 3, H, W], one of each kind, of whole 8-bit pixels. */
 function otherImages(height: number, width: number, seed: number): Tensor<"float32"> {
   const plane = height * width;
   const random = mulberry32(seed);
