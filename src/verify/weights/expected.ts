@@ -216,17 +216,19 @@ export function inPrecisionOf(
   return toFloat32(rounded, layer).data;
 }
 
-/**
- * Tolerance for steps that are wider than the range of values requires: other writers round them to float32.
- */
-const STEP_SLACK = 1 + 2 ** -20;
+/** Tolerance for steps relative to those that the range of values requires: writers round them to float32. */
+const STEP_SLACK = 2 ** -20;
+
+/** Narrower steps by this, over all levels, and another start, in steps: what folding changes in the range of values. */
+const OFF_START = 1 / 32;
 
 /** Writers take the step and the quotient in float32: four roundings of numbers as large as the range or its end. */
 const STEP_ROUNDINGS = 4 * 2 ** -24;
 
 /**
- * The largest rounding error of stored values that are the nearest of evenly spaced numbers: half a step. If the
- * steps are wider than the range of values requires, or do not cover it, a sentence says so instead.
+ * The largest rounding error of stored values that are the nearest of evenly spaced numbers: half a step. If these are not
+ * the numbers that writers choose, a sentence says so instead: they divide the range of values, and start at its least, or less than half a
+ * step from it, so that one is 0. Others could be chosen for the errors that they make.
  */
 export function storedWithin(
   values: Float32Array,
@@ -242,11 +244,16 @@ export function storedWithin(
   const roundings = STEP_ROUNDINGS * (Math.abs(min) + Math.max(Math.abs(least), Math.abs(most)));
   // If all values are equal, the first number is used, whatever the step.
   if (least === most) return roundings;
-  if (!(step * levels <= (most - least) * STEP_SLACK))
+  if (!(step * levels <= (most - least) * (1 + STEP_SLACK)))
     return "stored in steps that are larger than its range requires";
   const within = step / 2 + roundings;
   const end = min + scale * levels;
-  if (Math.min(min, end) > least + within || Math.max(min, end) < most - within)
+  const start = Math.min(min, end);
+  const off = (start - least) / step;
+  const isExact = Math.abs(off) <= OFF_START;
+  const hasZero = Math.abs(start / step - Math.round(start / step)) <= OFF_START;
+  const isChosen = isExact || (hasZero && least <= 0 && most >= 0 && Math.abs(off) <= 0.5 + OFF_START);
+  if (!isChosen || (most - least) / step - levels > OFF_START)
     return `stored from ${min.toPrecision(3)} to ${end.toPrecision(3)}, expected ${least.toPrecision(3)} to ${most.toPrecision(3)}`;
   return within;
 }

@@ -164,6 +164,16 @@ describe("quantised weights", () => {
         restored(plain, { min: least, scale: step }, (n) => Math.round(n) + 1),
         /values differ/,
       ],
+      [
+        "that start at another number",
+        restored(plain, { min: least - 0.3 * step, scale: step }),
+        /stored from .*, expected/,
+      ],
+      [
+        "that are narrower",
+        restored(plain, { min: least, scale: 0.9985 * step }),
+        /stored from .*, expected/,
+      ],
       ["of a single number", restored(plain, { min: most, scale: 1e-9 }), /stored from .*, expected/],
     ])("stored in steps %s: a fault of its layer", async (_kind, weight, explanation) => {
       const { faults } = await reportOf(changed(name, () => weight));
