@@ -1,7 +1,14 @@
 import type { Size2d } from "../../arch/index.js";
 import { InputError } from "../../core/errors.js";
 import { formatShape, type Shape, type Tensor } from "../../core/tensor.js";
-import type { OnnxDimension, OnnxGraph, OnnxModel, OnnxNode, OnnxValue } from "../formats/onnx/model.js";
+import {
+  fedInputs,
+  type OnnxDimension,
+  type OnnxGraph,
+  type OnnxModel,
+  type OnnxNode,
+  type OnnxValue,
+} from "../formats/onnx/model.js";
 import { unblocked } from "./nchwc.js";
 import type { ForeignGraph, ForeignNode, Form, Layout, Reading, Value } from "./operators/foreign.js";
 import { isNchw, NCHW, NHWC, NHWC_DOMAIN, towardsNchw } from "./operators/layouts.js";
@@ -89,7 +96,7 @@ interface ReadGraph extends Pick<NodeReader, "census" | "taken" | "isHalf"> {
 /** @throws InputError (`format`) if a value has two sources or none, or nothing takes images */
 export function readGraph(graph: OnnxGraph, subject: string): ReadGraph {
   const values = new Map<string, Value>();
-  const images = graph.inputs.filter(({ name }) => !graph.initializers.has(name));
+  const images = fedInputs(graph);
   for (const value of images) values.set(value.name, inputValue(value, graph));
   const [input] = images;
   const first = input && nodeAt(values, input.name);
@@ -107,7 +114,7 @@ export function readGraph(graph: OnnxGraph, subject: string): ReadGraph {
  */
 export function runHazard(model: OnnxModel, images: Shape, subject: string): string | undefined {
   if (hasLoop(model.graph)) return "a Loop, whose number of rounds nothing limits";
-  const [input] = model.graph.inputs.filter(({ name }) => !model.graph.initializers.has(name));
+  const [input] = fedInputs(model.graph);
   const inputs = model.graph.inputs.map((each) => (each === input ? { ...each, shape: images } : each));
   const { graph } = unblocked({ ...model.graph, inputs }, subject);
   const { values, first } = readGraph(graph, subject);
@@ -137,7 +144,7 @@ export function hasLoop({ nodes }: Pick<OnnxGraph, "nodes">): boolean {
 
 /** Batch, channels, height and width of the images that a model reads, as far as it fixes them. */
 export function imageShape({ graph }: OnnxModel): readonly (OnnxDimension | undefined)[] {
-  const input = graph.inputs.find(({ name }) => !graph.initializers.has(name));
+  const [input] = fedInputs(graph);
   const shape = input?.shape ?? [];
   return input && shape.length === 4
     ? towardsNchw(inputLayout(input.name, shape, graph.nodes)).map((axis) => shape[axis])

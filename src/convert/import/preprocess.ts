@@ -2,6 +2,7 @@ import type { LayerGraph } from "../../arch/index.js";
 import { toReal } from "../../core/tensor-cast.js";
 import { IMAGENET, PIXEL_ORDERS, type PixelOrder } from "../export/options.js";
 import { type Difference, difference, nameOf } from "./differences.js";
+import { MAX_COLOURS, MAX_FACTOR } from "./operators/colours.js";
 import { type ForeignGraph, type ForeignNode, isKind, type Preprocess } from "./operators/foreign.js";
 import { NCHW } from "./operators/layouts.js";
 
@@ -22,7 +23,7 @@ export function preprocessing(
   let shift: readonly number[] = order.map(() => 0);
   const { steps, input } = stepsBefore(graph, raw);
   const unknown: string[] = [];
-  const most = MAX_FACTOR[isHalf ? "half" : "single"];
+  const most = isHalf ? MAX_FACTOR : MAX_SINGLE_FACTOR;
   for (const step of steps) {
     if (isKind(step, "affine") && step.inputs.length === 1) {
       const [weight, bias] = [valuesOf(step, "weight"), valuesOf(step, "bias")];
@@ -43,11 +44,8 @@ export function preprocessing(
   return { input, preprocess: { layout, dtype, order, scale, shift, isHalf, unknown } };
 }
 
-/**
- * Larger than any step of a preprocessing, whose factors are up to 255. Larger ones lose pixels on the way, or make them
- * overflow.
- */
-const MAX_FACTOR = { single: 2 ** 16, half: 2 ** 8 };
+/** As `MAX_FACTOR`, in float32. */
+const MAX_SINGLE_FACTOR = 2 ** 16;
 
 /**
  * What a file computes of its input before the first convolution, in topological order. Padding right before that is the
@@ -138,9 +136,6 @@ export function inputDifferences(
 const TAKEN = "normalised images, or raw pixels normalised by ImageNet's mean and deviation";
 
 const RGB = 3;
-
-/** Limit on channels: images have three, but a file may declare any number. */
-const MAX_COLOURS = 16;
 
 function valuesOf(
   { constants }: ForeignNode,

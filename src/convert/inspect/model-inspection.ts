@@ -4,7 +4,7 @@ import { InputError } from "../../core/errors.js";
 import type { DType, Tensor } from "../../core/tensor.js";
 import { isDType } from "../../core/tensor-cast.js";
 import { RESULT_KINDS, type ResultKind } from "../export/options.js";
-import type { OnnxDimension, OnnxModel, OnnxValue } from "../formats/onnx/model.js";
+import { fedInputs, type OnnxDimension, type OnnxModel, type OnnxValue } from "../formats/onnx/model.js";
 import { zerosForAbsent } from "../formats/refusals.js";
 import type { ModelFormat } from "../formats/registry.js";
 import type { Json } from "../formats/tfjs/json.js";
@@ -90,7 +90,7 @@ function modelFacts(
   const all = [...constants];
   return {
     operators: countNames(operators),
-    inputs: graph.inputs.filter(({ name }) => !graph.initializers.has(name)).map(valueFacts),
+    inputs: fedInputs(graph).map(valueFacts),
     outputs: graph.outputs.map(valueFacts),
     dtypes: countDTypes(all),
     subnormal: all

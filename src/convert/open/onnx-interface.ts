@@ -1,7 +1,7 @@
 import type { NamedBytes } from "../../core/bytes.js";
 import { type OnnxOptions, OPSET_RANGE } from "../export/onnx.js";
 import { type OnnxDType, RESULT_KINDS, type ResultKind } from "../export/options.js";
-import type { OnnxDimension, OnnxModel, OnnxValue } from "../formats/onnx/model.js";
+import { fedInputs, type OnnxDimension, type OnnxModel, type OnnxValue } from "../formats/onnx/model.js";
 import { zerosForAbsent } from "../formats/refusals.js";
 import type { GraphMatch } from "../import/match.js";
 import { imageShape } from "../import/normalise.js";
@@ -33,7 +33,7 @@ export function openOnnxInterface(file: NamedBytes): OnnxInterface {
 function onnxInterface(model: OnnxModel, match: GraphMatch): OnnxInterface {
   const [oldest, newest] = OPSET_RANGE;
   const opset = Math.max(oldest, Math.min(newest, model.opset));
-  const input = model.graph.inputs.find(({ name }) => !model.graph.initializers.has(name));
+  const [input] = fedInputs(model.graph);
   const [batch = null, , height = null, width = null] = imageShape(model);
   const { gates } = match.graph;
   const names = new Set(match.outputs.map(({ layer }) => layer));

@@ -3,7 +3,7 @@ import { declaredPixels, statesSpec } from "../../convert/export/metadata.js";
 import { IMAGENET, type PixelOrder } from "../../convert/export/options.js";
 import { VALUE_NAMES } from "../../convert/export/tfjs-names.js";
 import { encodeOnnx } from "../../convert/formats/onnx/encode.js";
-import type { OnnxModel } from "../../convert/formats/onnx/model.js";
+import { fedInputs, type OnnxModel } from "../../convert/formats/onnx/model.js";
 import type { TfjsFiles, TfjsModel } from "../../convert/formats/tfjs/model.js";
 import { withoutBranches } from "../../convert/import/branches.js";
 import { type GraphMatch, matchGraph } from "../../convert/import/match.js";
@@ -286,8 +286,7 @@ export function runnableCandidate(
     declared === undefined && structural?.preprocess
       ? asTaken(structural.preprocess, taken, order)
       : undefined;
-  const { dtype = "float32" } =
-    onnx.graph.inputs.find(({ name }) => !onnx.graph.initializers.has(name)) ?? {};
+  const [{ dtype = "float32" } = {}] = fedInputs(onnx.graph);
   const white = declared === undefined ? undefined : 255;
   const given = preprocess ?? asTaken({ ...AS_THEY_ARE, dtype }, { white, order }, order);
   const feed = (images: Tensor<"float32">): Tensor<"float32"> => {

@@ -1,6 +1,11 @@
 import { INPUT_NAME, type LayerGraph } from "../../arch/index.js";
 import { RESULT_KINDS, type ResultKind } from "../../convert/export/options.js";
-import type { OnnxAttribute, OnnxModel, OnnxNode } from "../../convert/formats/onnx/model.js";
+import {
+  fedInputs,
+  type OnnxAttribute,
+  type OnnxModel,
+  type OnnxNode,
+} from "../../convert/formats/onnx/model.js";
 import { type GraphMatch, INNER, type OutputOperation } from "../../convert/import/match.js";
 import { InputError } from "../../core/errors.js";
 import { type Fault, layerFault } from "../outcome/report.js";
@@ -64,7 +69,7 @@ export function accountForOutputs(source: OutputSource): AccountedOutputs {
       remedy: "choose one of them",
     });
   const layers = new Map([...source.values].map(([layer, value]) => [value, layer]));
-  const input = model.graph.inputs.find(({ name }) => !model.graph.initializers.has(name));
+  const [input] = fedInputs(model.graph);
   if (input && !layers.has(input.name)) layers.set(input.name, INPUT_NAME);
   const producers = new Map(
     model.graph.nodes.flatMap((node) => node.outputs.map((output) => [output, node] as const)),

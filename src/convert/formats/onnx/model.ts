@@ -213,3 +213,8 @@ export function inOrder<T>(
     return item === undefined ? [] : reads(item);
   }
 }
+
+/** The inputs that a program feeds: those without a default value. */
+export function fedInputs({ inputs, initializers }: OnnxGraph): readonly OnnxValue[] {
+  return inputs.filter(({ name }) => !initializers.has(name));
+}

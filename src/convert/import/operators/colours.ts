@@ -11,8 +11,8 @@ export const MAX_COLOURS = 16;
 /** Limit on steps from a channel to the images: a difference, a quotient and a product. */
 const MAX_STEPS = 4;
 
-/** The largest factor and the largest shift on the way: others could overflow, or lose pixels. */
-const MAX_FACTOR = 2 ** 8;
+/** The largest factor and shift of pixels in float16, whose factors are up to 255: larger ones overflow, or lose pixels on the way. */
+export const MAX_FACTOR: number = 2 ** 8;
 
 /** Whether a value is the file's input, possibly normalised in part. */
 function isImage(node: ForeignNode, steps: number = MAX_STEPS): boolean {
