@@ -241,12 +241,12 @@ export function storedWithin(
     most = Math.max(most, value);
   }
   const step = Math.abs(scale);
-  const roundings = STEP_ROUNDINGS * (Math.abs(min) + Math.max(Math.abs(least), Math.abs(most)));
+  const largest = Math.max(Math.abs(least), Math.abs(most));
   // If all values are equal, the first number is used, whatever the step.
-  if (least === most) return roundings;
+  if (least === most) return STEP_ROUNDINGS * largest;
   if (!(step * levels <= (most - least) * (1 + STEP_SLACK)))
     return "stored in steps that are larger than its range requires";
-  const within = step / 2 + roundings;
+  const within = step / 2 + STEP_ROUNDINGS * (Math.abs(min) + largest);
   const end = min + scale * levels;
   const start = Math.min(min, end);
   const off = (start - least) / step;

@@ -18,6 +18,7 @@ import { measure } from "../../../src/verify/outcome/metrics.js";
 import type { ParityReport } from "../../../src/verify/outcome/report.js";
 import { evaluate } from "../../../src/verify/reference/evaluate.js";
 import { verify } from "../../../src/verify/verify.js";
+import { storedWithin } from "../../../src/verify/weights/expected.js";
 import { anonymous } from "../../convert/import/tfjs/models.js";
 import { tinyCheckpoint } from "../../mutation/families.js";
 import { openReference, SMALL } from "../../support/osnet.js";
@@ -138,6 +139,11 @@ describe("quantised weights", () => {
     expect(faults).toMatchObject([
       { kind: "weights", explanation: expect.stringContaining("ranges that do not cover their values") },
     ]);
+  });
+
+  it("that are all equal have one number, from whatever far one it is computed", () => {
+    const far = { dtype: "uint8", min: -(2 ** 30), scale: 2 ** 30 + 50 } as const;
+    expect(storedWithin(Float32Array.of(1.25), far)).toBeLessThan(1e-6);
   });
 
   describe.each(["conv2.0.gate.fc2.weight", "fc.1.folded.weight"])("%s", (name) => {
