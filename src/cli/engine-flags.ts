@@ -14,4 +14,6 @@ export function setEngineFlags(isLong: boolean): void {
   // What takes long here is in WebAssembly. Other functions are compiled again, optimised, only if they run eight times as long as is usual:
   // the two threads of a verification would otherwise spend a tenth of their time on that.
   setFlagsFromString("--interrupt-budget=540672");
+  // Instructions of WebAssembly that add products without rounding them first. Later versions have them without a flag.
+  if (process.versions.node.startsWith("20.")) setFlagsFromString("--experimental-wasm-relaxed-simd");
 }

@@ -75,9 +75,25 @@ export const v128: VectorCodes = {
   not: vector(0x4d),
 };
 
-/** `pmax` is the first, or the second where that is greater: a NaN in the second does not count. `promote` and `demote` are of the low two of four float32, `convert` of the low two of four i32. */
+/**
+ * `pmax` is the first, or the second where that is greater: a NaN in the second does not count. `promote` and `demote` are of the low two of four float32, `convert` of the low two of four i32.
+ * `relaxedMadd` multiplies two vectors and adds a third; whether it rounds the product depends on the processor (Relaxed SIMD, WebAssembly 3.0).
+ */
 export const f64x2: Readonly<
-  Record<"splat" | "le" | "abs" | "add" | "sub" | "mul" | "pmax" | "promote" | "demote" | "convert", Code>
+  Record<
+    | "splat"
+    | "le"
+    | "abs"
+    | "add"
+    | "sub"
+    | "mul"
+    | "pmax"
+    | "promote"
+    | "demote"
+    | "convert"
+    | "relaxedMadd",
+    Code
+  >
 > = {
   splat: vector(0x14),
   le: vector(0x4b),
@@ -89,14 +105,16 @@ export const f64x2: Readonly<
   mul: vector(0xf2),
   pmax: vector(0xf7),
   convert: vector(0xfe),
+  relaxedMadd: vector(0x107),
 };
 
-export const f32x4: Readonly<Record<"splat" | "abs" | "add" | "mul" | "pmax", Code>> = {
+export const f32x4: Readonly<Record<"splat" | "abs" | "add" | "mul" | "pmax" | "relaxedMadd", Code>> = {
   splat: vector(0x13),
   abs: vector(0xe0),
   add: vector(0xe4),
   mul: vector(0xe6),
   pmax: vector(0xeb),
+  relaxedMadd: vector(0x105),
 };
 
 export const i32x4: Readonly<Record<"shiftRight" | "sub", Code>> = {

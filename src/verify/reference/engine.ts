@@ -4,7 +4,8 @@ import { type Elements, type Numbers, scalarElements } from "./elements.js";
  * The inner loops in which a float64 evaluation spends nearly all of its time, and the memory they work in.
  *
  * There are two engines: `scalarEngine`, in plain TypeScript, and `vectorEngine`, in WebAssembly. Both do the same
- * multiplications and additions in the same order, so that their results are equal bit for bit.
+ * multiplications and additions in the same order, so that their results are equal bit for bit, unless the latter adds products that
+ * are not rounded (`fusesProducts`).
  */
 export interface Engine extends Elements, Products<Float64Array> {
   /** The same memory as float32, for what need not be exact, in half the time; only in WebAssembly. */

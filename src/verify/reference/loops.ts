@@ -17,11 +17,14 @@ import {
 /**
  * The engine's loops as a WebAssembly module, two float64 lanes to a vector. Addresses, strides and counts are
  * i32; all strides are in bytes. Additions run in the order that `engine.ts` prescribes.
+ *
+ * @param isFused whether products are added without rounding them first, which takes one instruction in place of two
  */
-export function assembleLoops(): Uint8Array<ArrayBuffer> {
+export function assembleLoops(isFused: boolean): Uint8Array<ArrayBuffer> {
+  const lanes = isFused ? FUSED_DOUBLES : DOUBLES;
   return assemble([
-    { name: "multiply", parameters: 7, integers: 2, vectors: 11, body: multiply(DOUBLES) },
-    { name: "correlate3x3", parameters: 7, integers: 4, vectors: 11, body: correlate3x3(DOUBLES) },
+    { name: "multiply", parameters: 7, integers: 2, vectors: 11, body: multiply(lanes) },
+    { name: "correlate3x3", parameters: 7, integers: 4, vectors: 11, body: correlate3x3(lanes) },
     { name: "copyRows", parameters: 6, integers: 3, vectors: 0, body: copyRows() },
     { name: "pack", parameters: 6, integers: 3, vectors: 0, body: pack() },
     ...elementLoops(),
@@ -29,11 +32,12 @@ export function assembleLoops(): Uint8Array<ArrayBuffer> {
 }
 
 /** Those over four float32 lanes, as a module of their own, since browsers compile only small ones synchronously. */
-export function assembleSingles(): Uint8Array<ArrayBuffer> {
+export function assembleSingles(isFused: boolean): Uint8Array<ArrayBuffer> {
+  const lanes = isFused ? FUSED_SINGLES : SINGLES;
   const magnitudes = { parameters: 4, numbers: 2, integers: 0, vectors: 4, body: magnitudesSingles() };
   return assemble([
-    { name: "multiplySingles", parameters: 7, integers: 2, vectors: 11, body: multiply(SINGLES) },
-    { name: "correlate3x3Singles", parameters: 7, integers: 4, vectors: 11, body: correlate3x3(SINGLES) },
+    { name: "multiplySingles", parameters: 7, integers: 2, vectors: 11, body: multiply(lanes) },
+    { name: "correlate3x3Singles", parameters: 7, integers: 4, vectors: 11, body: correlate3x3(lanes) },
     { name: "magnitudesSingles", ...magnitudes },
   ]);
 }
@@ -48,19 +52,28 @@ interface Lanes {
   readonly scalar: number;
   /** Loads one number into all lanes. */
   readonly splat: (offset: number) => Code;
-  readonly mul: Code;
-  readonly add: Code;
+  readonly addProduct: (sum: Code, a: Code, b: Code) => Code;
 }
 
-const DOUBLES: Lanes = { scalar: SCALAR, splat: v128.load64Splat, mul: f64x2.mul, add: f64x2.add };
-const SINGLES: Lanes = { scalar: 4, splat: v128.load32Splat, mul: f32x4.mul, add: f32x4.add };
+const DOUBLES: Lanes = {
+  scalar: SCALAR,
+  splat: v128.load64Splat,
+  addProduct: (sum, a, b) => [sum, a, b, f64x2.mul, f64x2.add],
+};
+const SINGLES: Lanes = {
+  scalar: 4,
+  splat: v128.load32Splat,
+  addProduct: (sum, a, b) => [sum, a, b, f32x4.mul, f32x4.add],
+};
+const FUSED_DOUBLES: Lanes = { ...DOUBLES, addProduct: (sum, a, b) => [a, b, sum, f64x2.relaxedMadd] };
+const FUSED_SINGLES: Lanes = { ...SINGLES, addProduct: (sum, a, b) => [a, b, sum, f32x4.relaxedMadd] };
 
 /**
  * `multiply(rows, columns, bias, output, outputStride, depth, tiles)`: the sums of 4 rows by 2 vectors stay in
  * registers (four of the other eight hold two columns, a weight and a product). 2×4 is as fast; 4×3, 6×2 and 8×1 are
  * slower.
  */
-function multiply({ scalar, splat, mul, add }: Lanes): Code {
+function multiply({ scalar, splat, addProduct }: Lanes): Code {
   const [rows, columns, bias, output, outputStride, depth, tiles, left, k] = [
     0, 1, 2, 3, 4, 5, 6, 7, 8,
   ] as const;
@@ -76,7 +89,7 @@ function multiply({ scalar, splat, mul, add }: Lanes): Code {
     ROWS.map((row) => [
       [local.get(left), splat(scalar * row), local.set(weight)],
       HALVES.map((half) => [
-        [local.get(sum(row, half)), local.get(weight), local.get(column(half)), mul, add],
+        addProduct(local.get(sum(row, half)), local.get(weight), local.get(column(half))),
         local.set(sum(row, half)),
       ]),
     ]),
@@ -155,7 +168,7 @@ const HALVES = [0, 1] as const;
  * `correlate3x3(input, inputStride, weights, output, outputStride, height, pairs)`: the nine weights and the bias
  * stay in registers, and every vector of outputs reads its neighbourhood afresh, from the first-level cache.
  */
-function correlate3x3({ scalar, splat, mul, add }: Lanes): Code {
+function correlate3x3({ scalar, splat, addProduct }: Lanes): Code {
   const [input, inputStride, weights, output, outputStride, height, pairs] = [0, 1, 2, 3, 4, 5, 6] as const;
   const [source, row, target, left] = [7, 8, 9, 10] as const;
   const weight = (tap: number): number => 11 + tap;
@@ -164,7 +177,7 @@ function correlate3x3({ scalar, splat, mul, add }: Lanes): Code {
 
   const taps = [0, 1, 2].map((y) => [
     [0, 1, 2].map((x) => [
-      [local.get(sum), local.get(weight(3 * y + x)), local.get(row), v128.load(scalar * x), mul, add],
+      addProduct(local.get(sum), local.get(weight(3 * y + x)), [local.get(row), v128.load(scalar * x)]),
       local.set(sum),
     ]),
     [local.get(row), local.get(inputStride), i32.add, local.set(row)],

@@ -1,3 +1,4 @@
+import { assemble, f64x2, local } from "./assembler.js";
 import { type Elements, MAX_SUMMED, type Numbers, type Run, SUMS, scalarElements } from "./elements.js";
 import { type Engine, type Products, type Singles, scalarEngine } from "./engine.js";
 import { assembleLoops, assembleSingles } from "./loops.js";
@@ -171,6 +172,7 @@ interface WebAssemblyApi {
   readonly Memory: new (limits: { readonly initial: number }) => { readonly buffer: ArrayBuffer };
   readonly Module: new (bytes: Uint8Array<ArrayBuffer>) => object;
   readonly Instance: new (module: object, imports: object) => { readonly exports: unknown };
+  validate(bytes: Uint8Array<ArrayBuffer>): boolean;
 }
 
 type Loops = ElementLoops &
@@ -192,6 +194,16 @@ const ELEMENT = 8;
 const PAGE = 65536;
 
 let compiled: readonly object[] | undefined;
+
+/**
+ * Whether WebAssembly here has instructions that add products without rounding them first, if the processor can: a twentieth of a verification's time
+ * less, and sums that are closer to the exact ones than the scalar engine's. Node 20 has them only with a flag, which the commands set.
+ */
+export function fusesProducts({ validate }: Pick<WebAssemblyApi, "validate">): boolean {
+  const vectors = [local.get(0), local.get(0), local.get(0)];
+  const body = [vectors, f64x2.relaxedMadd, local.set(0)];
+  return validate(assemble([{ name: "fused", parameters: 0, integers: 0, vectors: 1, body }]));
+}
 
 /**
  * The engine in WebAssembly with 128-bit vectors, or the scalar one if these or the memory are not available.
@@ -218,7 +230,9 @@ export function loopsOverNumbers(): Elements {
 }
 
 function instantiate(api: WebAssemblyApi, elements: number): Engine {
-  compiled ??= [assembleLoops(), assembleSingles()].map((bytes) => new api.Module(bytes));
+  compiled ??= [assembleLoops, assembleSingles].map(
+    (assembled) => new api.Module(assembled(fusesProducts(api))),
+  );
   const memory = new api.Memory({ initial: Math.ceil(((elements + SCRATCH) * ELEMENT) / PAGE) });
   const exported = compiled.map((module) => new api.Instance(module, { reference: { memory } }).exports);
   const loops: Loops = Object.assign({}, ...exported);

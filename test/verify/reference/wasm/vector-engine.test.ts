@@ -1,9 +1,12 @@
 import { afterEach, describe, expect, test, vi } from "vitest";
+import { setEngineFlags } from "../../../../src/cli/engine-flags.js";
 import type { Engine } from "../../../../src/verify/reference/engine.js";
 import { scalarEngine } from "../../../../src/verify/reference/engine.js";
 import { assembleLoops, assembleSingles } from "../../../../src/verify/reference/loops.js";
-import { vectorEngine } from "../../../../src/verify/reference/vector-engine.js";
+import type * as Engines from "../../../../src/verify/reference/vector-engine.js";
+import { type fusesProducts, vectorEngine } from "../../../../src/verify/reference/vector-engine.js";
 import { randomNumbers } from "../random.js";
+import { expectSameSums } from "../same-sums.js";
 
 const SIZE = 4000;
 
@@ -16,7 +19,7 @@ function memoryAfter(engine: Engine, run: (engine: Engine) => void): Float64Arra
 }
 
 function expectSame(run: (engine: Engine) => void): void {
-  expect(memoryAfter(vectorEngine(SIZE), run)).toEqual(memoryAfter(scalarEngine(SIZE), run));
+  expectSameSums(memoryAfter(vectorEngine(SIZE), run), memoryAfter(scalarEngine(SIZE), run));
 }
 
 describe("vectorEngine", () => {
@@ -116,9 +119,45 @@ describe("vectorEngine", () => {
     expect(vectorEngine(7).memory.buffer.byteLength).toBe(56);
   });
 
+  test("adds products that are not rounded, in the commands", async () => {
+    setEngineFlags(false);
+    vi.resetModules();
+    const { fusesProducts, vectorEngine: makeEngine }: typeof Engines = await import(
+      "../../../../src/verify/reference/vector-engine.js"
+    );
+    expect(fusesProducts(WEB_ASSEMBLY)).toBe(true);
+    const engine = makeEngine(100);
+    const { singles } = engine;
+    if (!singles) throw new Error("no WebAssembly");
+    // (1 + ε)(1 − ε) − 1 is −ε², and 0 if the product is rounded.
+    for (const [products, epsilon] of [
+      [engine, 2 ** -30],
+      [singles, 2 ** -15],
+    ] as const) {
+      const { memory, tileColumns } = products;
+      memory
+        .fill(1 + epsilon, 0, 4)
+        .fill(1 - epsilon, 4, 20)
+        .fill(-1, 20, 24);
+      const place = { output: 40, outputStride: tileColumns };
+      products.multiply({ ...place, rows: 0, columns: 4, bias: 20, depth: 1, tiles: 1 });
+      expect(new Set(memory.subarray(40, 40 + 4 * tileColumns))).toEqual(new Set([-(epsilon ** 2)]));
+      memory.fill(1 + epsilon, 0, 12).fill(0, 20, 30);
+      memory[24] = 1 - epsilon;
+      memory[29] = -1;
+      const width = tileColumns / 2;
+      products.correlate3x3({ ...place, input: 0, inputStride: 0, weights: 20, height: 1, width });
+      expect(new Set(memory.subarray(40, 40 + width))).toEqual(new Set([-(epsilon ** 2)]));
+    }
+  });
+
   test("fits what browsers compile synchronously", () => {
-    for (const { length } of [assembleLoops(), assembleSingles()]) expect(length).toBeLessThan(4096);
+    for (const isFused of [false, true])
+      for (const { length } of [assembleLoops(isFused), assembleSingles(isFused)])
+        expect(length).toBeLessThan(4096);
   });
 });
 
-const WEB_ASSEMBLY = (globalThis as unknown as { readonly WebAssembly: object }).WebAssembly;
+const { WebAssembly: WEB_ASSEMBLY } = globalThis as unknown as {
+  readonly WebAssembly: Parameters<typeof fusesProducts>[0];
+};
