@@ -183,7 +183,10 @@ async function verifyModel(
   const { verify } = await import("../verify/verify.js");
   const bar = progress("verifying layer", io);
   const { checkpoint: _checkpoint, ...model } = source;
-  const verification = await openVerification(written, source, rewritten ? { source: model } : {});
+  const verification = await openVerification(written, source, {
+    startsThreads: true,
+    ...(rewritten ? { source: model } : {}),
+  });
   const report = await verify({ ...verification, ...definedOf({ tolerance }), onProgress: bar.update });
   bar.clear();
   return parityVerdict(report);

@@ -27,6 +27,7 @@ import {
 } from "./candidate/candidate.js";
 import { type InterfaceOptions, modelCandidate } from "./candidate/model-candidate.js";
 import { type ImageOptions, imagesFor } from "./inputs/choose-images.js";
+import { beginThreads, endThreads } from "./judge/threads.js";
 import { expectSound, liftedFile, withFactors } from "./open-model-reference.js";
 import type { Party } from "./outcome/report.js";
 import { compareWeights } from "./weights/compare-weights.js";
@@ -44,6 +45,10 @@ export interface OpenOptions extends FileOptions, ImageOptions, InterfaceOptions
    * Bytes of the reference's values that may be kept, for other verifications of the same checkpoint on the same images. Default: 48 MiB.
    */
   readonly keptBytes?: number;
+  /** As in `Verification`. */
+  readonly jobs?: number;
+  /** Whether the threads of the verification start at once, so that they are ready when all is open. Default: they start with `verify`, which ends them. */
+  readonly startsThreads?: boolean;
 }
 
 /**
@@ -60,6 +65,25 @@ export async function openVerification(
   candidate: SourceFile,
   reference: SourceFile,
   options: OpenOptions = {},
+): Promise<Verification> {
+  let threads: Verification["threads"];
+  const begin: typeof beginThreads = async (verification) => {
+    threads = await beginThreads(verification);
+    return threads;
+  };
+  try {
+    return await openSides(candidate, reference, options, begin);
+  } catch (error) {
+    await endThreads(threads);
+    throw error;
+  }
+}
+
+async function openSides(
+  candidate: SourceFile,
+  reference: SourceFile,
+  options: OpenOptions,
+  begin: typeof beginThreads,
 ): Promise<Verification> {
   const candidateFile = openFile(candidate, options);
   const given = openFile(reference, options);
@@ -88,6 +112,9 @@ export async function openVerification(
     fixed,
     options,
   );
+  const { jobs, startsThreads = false } = options;
+  const job = { graph, images, ...(jobs === undefined ? {} : { jobs }) };
+  const threads = startsThreads && referenceFile.kind === "checkpoint" ? await begin(job) : undefined;
   const side = await openCandidate(candidate, candidateFile, graph, recordings.at(-1), options);
   expectBackend(side, options.backend);
   const [batch] = candidateFile.kind === "model" ? fixedShape(candidateFile.model) : [];
@@ -100,7 +127,8 @@ export async function openVerification(
   const made = source && options.source && sourceOf(options.source, source, graph, images.shape, party);
   if (model) expectSound(model);
   return {
-    graph,
+    ...job,
+    ...(threads ? { threads } : {}),
     // The weights of a folded model do not show which values it lacks, but a recording shows them.
     candidate: recordings.length > 0 && model ? without(model.folded, side) : side,
     reference: makesImages(side) ? { ...against, backend: withImages(against.backend, graph) } : against,

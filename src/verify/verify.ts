@@ -34,6 +34,7 @@ import {
 } from "./judge/faults.js";
 import { faultOnOtherImages } from "./judge/other-images.js";
 import { keptLoaded, rerunFaults } from "./judge/reruns.js";
+import { endThreads } from "./judge/threads.js";
 import { openVerification } from "./open.js";
 import {
   explainedBy,
@@ -64,6 +65,7 @@ export async function verify(verification: Verification): Promise<ParityReport> 
   } finally {
     await kept?.close();
     await candidate.backend.close?.();
+    await endThreads(verification.threads);
   }
 }
 

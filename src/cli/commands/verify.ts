@@ -110,16 +110,15 @@ export async function verifyFiles(
   const model = await readModel(candidate, io, options);
   const reading = readingProgress(reference, options, io);
   const against = await openReferenceFile(reference, options, io, reading.update);
-  const verification = await openVerification(
-    model,
-    against.file,
-    definedOf({ arch, images, backend, key, output, inputOrder, batch, size }),
-  );
+  const verification = await openVerification(model, against.file, {
+    ...definedOf({ arch, images, backend, key, output, inputOrder, batch, size, jobs }),
+    startsThreads: true,
+  });
   reading.clear();
   const bar = progress("verifying layer", io);
   const verified = await verify({
     ...verification,
-    ...definedOf({ tolerance, jobs }),
+    ...definedOf({ tolerance }),
     onProgress: bar.update,
   });
   bar.clear();

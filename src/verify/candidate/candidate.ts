@@ -7,6 +7,7 @@ import { InputError } from "../../core/errors.js";
 import { elementCount, type Shape, type StateDict, type Tensor } from "../../core/tensor.js";
 import type { FloatDType } from "../../core/tensor-cast.js";
 import type { Backend, LoadedModel, LoadOptions, Segment } from "../backends/backend.js";
+import type { startThread } from "../backends/node-packages.js";
 import { type Recording, referenceBackend } from "../backends/references.js";
 import { layerGroups, mistakable, neededBy } from "../bounds/recompute.js";
 import type {
@@ -236,6 +237,8 @@ export interface Verification {
    * and 1 for small networks, in browsers, and against a recording.
    */
   readonly jobs?: number;
+  /** Its other threads, if they have been started already; `verify` ends them. */
+  readonly threads?: readonly ReturnType<typeof startThread>[];
   /** Called after each layer. */
   readonly onProgress?: (compared: number, total: number) => void;
 }

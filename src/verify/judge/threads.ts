@@ -153,12 +153,30 @@ const SHARED_BYTES = 12 * 2 ** 20;
 const MODULE: string = "./thread.js";
 
 /** The default number of threads of a verification: 1 if it is small. */
-async function defaultJobs({ graph, images }: Verification): Promise<number> {
+async function defaultJobs({ graph, images }: Pick<Verification, "graph" | "images">): Promise<number> {
   return multiplyAdds(graph, images.shape) < SMALL_RUN ? 1 : Math.min(MAX_JOBS, await processors());
 }
 
 /**
- * Starts the threads of a verification against the float64 reference.
+ * Starts the threads of a verification against the float64 reference before it is open: a thread takes a twentieth of its time to start.
+ *
+ * @param jobs as in `Verification`
+ */
+export async function beginThreads(
+  verification: Pick<Verification, "graph" | "images" | "jobs">,
+): Promise<NonNullable<Verification["threads"]>> {
+  const jobs = verification.jobs ?? (await defaultJobs(verification));
+  const module = new URL(MODULE, import.meta.url);
+  return Array.from({ length: Math.min(jobs, MAX_JOBS) - 1 }, () => startThread(module));
+}
+
+/** Ends threads that may have ended already. */
+export async function endThreads(threads: Verification["threads"] = []): Promise<void> {
+  await Promise.all(threads.map(async (thread) => (await thread.catch(() => undefined))?.terminate()));
+}
+
+/**
+ * The threads of a verification against the float64 reference.
  *
  * @param wanted names of the layers that are compared
  * @param returned names of those whose reference values are needed
@@ -174,12 +192,8 @@ export async function startThreads(
   const { graph, images, reference } = verification;
   const { network } = reference.backend;
   if (!network) return undefined;
-  const jobs = verification.jobs ?? (await defaultJobs(verification));
-  if (jobs < 2) return undefined;
-  const module = new URL(MODULE, import.meta.url);
-  const started = await Promise.all(
-    Array.from({ length: Math.min(jobs, MAX_JOBS) - 1 }, () => openThread(module)),
-  );
+  const begun = verification.threads ?? (await beginThreads(verification));
+  const started = await Promise.all(begun.map(openThread));
   const [first, ...others] = started.flatMap((thread) => thread ?? []);
   if (!first) return undefined;
   const judges = others.length > 0 ? others : [first];
@@ -299,8 +313,8 @@ interface OpenThread {
   end(): Promise<void>;
 }
 
-async function openThread(module: URL): Promise<OpenThread | undefined> {
-  const worker = await startThread(module);
+async function openThread(started: ReturnType<typeof startThread>): Promise<OpenThread | undefined> {
+  const worker = await started;
   if (!worker) return undefined;
   const asked = new Map<
     number,

@@ -1,8 +1,9 @@
 import { existsSync } from "node:fs";
+import type { Worker } from "node:worker_threads";
 import { describe, expect, it, onTestFinished } from "vitest";
 import type { OnnxModel } from "../../../src/convert/formats/onnx/model.js";
 import type * as Library from "../../../src/verify/index.js";
-import { run, spawnCommand } from "../../cli/command.js";
+import { spawnCommand } from "../../cli/command.js";
 import { tinyCheckpoint } from "../../mutation/families.js";
 import { temporaryFolder } from "../../support/folder.js";
 import { convert, openReference, rewriteOnnx } from "../../support/osnet.js";
@@ -55,6 +56,30 @@ describe("a report is the same to the digit, however many threads judge the laye
     }
   });
 
+  it("threads that start while the files are opened are the ones that judge, and end also if a file is refused", {
+    skip: !existsSync(BUILT),
+  }, async () => {
+    const { openVerification, verify }: typeof Library = await import(BUILT.href);
+    const threads: Worker[] = [];
+    const note = (worker: Worker): void => void threads.push(worker);
+    process.on("worker", note);
+    onTestFinished(() => void process.off("worker", note));
+    // What has ended has no number.
+    const running = (): number => threads.filter(({ threadId }) => threadId !== -1).length;
+    const open = (backend?: "tfjs-wasm"): ReturnType<typeof openVerification> =>
+      openVerification({ name: "model.onnx", bytes: honest }, openReference(small), {
+        jobs: 3,
+        startsThreads: true,
+        ...(backend ? { backend } : {}),
+      });
+    await expect(open("tfjs-wasm")).rejects.toThrow();
+    expect([threads.length, running()]).toEqual([2, 0]);
+    const opened = await open();
+    expect([threads.length, running()]).toEqual([4, 2]);
+    expect(await verify(opened)).toMatchObject({ passed: true });
+    expect([threads.length, running()]).toEqual([4, 0]);
+  });
+
   it("a model that does not run is refused, and nothing is left running", async () => {
     const { path: cwd } = await temporaryFolder({ "model.onnx": honest });
     const args = ["model.onnx", CHECKPOINT, "--size", "128x64", "--jobs", "2"];
@@ -67,7 +92,7 @@ describe("a report is the same to the digit, however many threads judge the laye
     const folder = await temporaryFolder({ "model.onnx": faulty });
     const args = ["model.onnx", CHECKPOINT, "--json", "--jobs"];
     const [here, there] = [
-      await run("osnet-verify", [...args, "1"], { cwd: folder.path }),
+      await spawnCommand("osnet-verify", [...args, "1"], { cwd: folder.path }),
       await spawnCommand("osnet-verify", [...args, "3"], { cwd: folder.path }),
     ];
     expect(there.stderr).toBe("");
