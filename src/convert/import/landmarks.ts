@@ -114,7 +114,8 @@ function streamsBefore(aggregate: ForeignNode): readonly StreamLandmarks[] {
   let node = aggregate;
   for (let steps = 0; steps < NORM_STEPS; steps++) {
     const terms = termsOf(node);
-    const leaves = terms.length === 1 && isKind(node, "other") ? node.inputs.flatMap(termsOf) : terms;
+    const leaves =
+      terms.length === 1 && isKind(node, "other") ? node.inputs.flatMap(termsOf).map(beforeUnknown) : terms;
     const isSum = leaves.length > 1 || leaves.some(isGated);
     const streams = isSum ? leaves.flatMap((leaf) => streamOf(leaf) ?? []) : [];
     const isBlock = streams.some(({ product }) => product && isGated(product));
@@ -126,6 +127,14 @@ function streamsBefore(aggregate: ForeignNode): readonly StreamLandmarks[] {
     node = only;
   }
   return [];
+}
+
+/** The value that unknown operators of one input, such as an Unsqueeze, are computed from. */
+function beforeUnknown(node: ForeignNode): ForeignNode {
+  let before = node;
+  for (let steps = 0; isKind(before, "other") && before.inputs.length === 1 && steps < NORM_STEPS; steps++)
+    before = before.inputs[0] ?? before;
+  return before;
 }
 
 function isGated(node: ForeignNode): boolean {

@@ -158,9 +158,9 @@ function inputValue({ name, shape = [] }: OnnxValue, { nodes }: OnnxGraph): Valu
     typeof height === "number" && typeof width === "number" ? [height, width] : undefined;
   const rank = shape.length === 2 ? "flat" : "map";
   const form: Form = { rank, channels: typeof channels === "number" ? channels : RGB, size, intended: size };
-  const reading: Reading = isNchw(layout) ? {} : { layout };
-  const node: ForeignNode = { op: { kind: "input" }, inputs: [], constants: {}, form, value: name, reading };
-  return { kind: "node", node, reading };
+  const laid: { readonly reading?: Reading } = isNchw(layout) ? {} : { reading: { layout } };
+  const node: ForeignNode = { op: { kind: "input" }, inputs: [], constants: {}, form, value: name, ...laid };
+  return { kind: "node", node, ...laid };
 }
 
 /** The number of channels of an image, if the file does not state it. */

@@ -213,7 +213,7 @@ function matchSum(trail: Trail, layer: LayerNode): void {
       nameOfKind("add"),
     );
   else if (instead && instead.inputs.length > 1) trail.note(layer, nameOf(instead), nameOfKind("add"));
-  else if (instead) trail.note(layer, `a sum and ${nameOf(instead)}`, nameOfKind("add"));
+  else if (instead) trail.note(layer, chainOf(instead).map(nameOf).join(" and "), nameOfKind("add"));
   // Nested sums are flattened unless they are layers themselves.
   const isTerm = (node: ForeignNode): boolean => terms.some((term) => term.node === node);
   const parts = match.inputs.flatMap((node) =>
@@ -233,6 +233,16 @@ function matchSum(trail: Trail, layer: LayerNode): void {
     );
   trail.accept(layer, match);
 }
+
+/** A node and those of one input before it, in the order of computation, from one of several inputs. */
+function chainOf(last: ForeignNode): readonly ForeignNode[] {
+  const chain = [last];
+  for (let node = last; node.inputs.length === 1 && chain.length < MAX_CHAIN; chain.unshift(node))
+    node = node.inputs[0] ?? node;
+  return chain;
+}
+
+const MAX_CHAIN = 4;
 
 /** Notes a missing stream or block once, instead of once for each of its layers. */
 function lostStreams(

@@ -62,13 +62,15 @@ const PARTS =
 
 /** Operators with readers of their own, those that only mean something together, and the one that chooses. */
 const READ = [
-  "If",
-  ...Object.entries(DOMAINS).flatMap(([domain, readers]) =>
-    Object.entries(readers)
-      .filter(([opType, reader]) => domain === "" || reader !== DOMAINS[""]?.[opType])
-      .map(([opType]) => nameOf(opType, domain)),
-  ),
-  ...PARTS,
+  ...new Set([
+    "If",
+    ...Object.entries(DOMAINS).flatMap(([domain, readers]) =>
+      Object.entries(readers)
+        .filter(([opType, reader]) => domain === "" || reader !== DOMAINS[""]?.[opType])
+        .map(([opType]) => nameOf(opType, domain)),
+    ),
+    ...PARTS,
+  ]),
 ];
 
 /** Operators without a case, and why. */

@@ -148,8 +148,11 @@ export const REFUSALS: readonly Refusal[] = [
   { cases: /^FusedConv with Tanh/, found: "Tanh", because: "torchreid has ReLUs and sigmoids" },
   { cases: /^A norm over/, found: "ReduceMean", because: "norms are over each image by itself" },
   { cases: /^ReduceMean of the/, found: "ReduceMax", because: "neither a mean nor a maximum" },
-  { cases: /^A norm from/, found: "ReduceSum", because: "not the deviation from the mean" },
-  { cases: /^A norm (by the mean square|that)/, found: "Sub", because: "not the deviation from the mean" },
+  {
+    cases: /^A norm (from|by the mean square|that)/,
+    found: "Sub",
+    because: "not the deviation from the mean",
+  },
 ];
 
 export function refusalOf({ name }: NodeCase): Refusal | undefined {

@@ -20,7 +20,7 @@ import {
   type OperatorReader,
   replaced,
 } from "./site.js";
-import { pointwiseOp } from "./windows.js";
+import { pointwiseOp, pooledPixels } from "./windows.js";
 
 /** Sums, products and matrix products: what they mean depends on which operands are constants. */
 
@@ -182,6 +182,8 @@ function multiplied(input: ForeignNode, constant: Tensor, value: string, isHalf 
   if (isIdle) return { kind: "node", node: input };
   if (!weight) return undefined;
   const { weight: own } = input.constants;
+  const mean = meanOfSum(input, uniform(weight));
+  if (mean) return replaced(mean, { value });
   const whole = withoutFactors(input, uniform(weight), isHalf);
   if (whole) return { kind: "node", node: whole };
   if (isUnshifted(input) && (!own || uniform(own) === 1))
@@ -202,6 +204,14 @@ function withoutFactors(
   const first = factorOf(input);
   if (first === undefined || factor === undefined || first * factor !== 1) return undefined;
   return isExactFactor(factor, isHalf) && source && factorOf(source) === undefined ? source : undefined;
+}
+
+/** The mean over the pixels of a map, from their sum and the inverse of their number. */
+function meanOfSum(sum: ForeignNode, factor: number | undefined): ForeignNode | undefined {
+  const [mean] = sum.inputs;
+  const pixels = mean?.value === undefined ? pooledPixels(mean) : undefined;
+  const isMean = pixels !== undefined && factorOf(sum) === pixels && factor === Math.fround(1 / pixels);
+  return isMean ? mean : undefined;
 }
 
 /** Whether a constant is one number and does not add axes to a value. */

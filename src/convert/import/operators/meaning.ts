@@ -15,7 +15,8 @@ import { laterOutput } from "./quantised.js";
 import { readerOf } from "./readers.js";
 import { passedOn } from "./reshape.js";
 import { readPlaces, sizesPassedOn, wholeArithmetic } from "./shapes.js";
-import { attributeOrInput, type OperatorSite } from "./site.js";
+import { attributeOrInput, int, type OperatorSite } from "./site.js";
+import { joinedForm, ofStacked } from "./stacks.js";
 
 /** What an output of an operator is: of one that no reader knows, an operator by its name. */
 export function meaning(site: OperatorSite, index: number): Value {
@@ -25,7 +26,7 @@ export function meaning(site: OperatorSite, index: number): Value {
   if (OF_TWO.has(node.opType) && site.inputs.length !== 2) return unknown(site, node.opType);
   if (!OF_SEVERAL.has(node.opType) && site.inputs.slice(1).some((value) => value?.kind === "node"))
     return unknown(site, node.opType);
-  return narrowed(meaningInPlanes(site, index), site);
+  return narrowed(meaningInPlanes(ofStacked(site) ?? site, index), site);
 }
 
 /** Operators over several activations. The parameters of all others, such as a shape, must not depend on the images. */
@@ -68,7 +69,7 @@ function meaningOnMaps(site: OperatorSite, index: number): Value {
   const { node } = site;
   const read = readerOf(node.opType, node.domain);
   const plain = onNchw(site) ?? onNchw(withExchanges(site));
-  const first = index === 0 ? plain : undefined;
+  const first = index === 0 || node.opType === "Split" ? plain : undefined;
   const pieces = first && piecesOf(first);
   const known =
     first &&
@@ -124,6 +125,9 @@ function withExchanges(site: OperatorSite): OperatorSite {
 /** The swap of each map, so that several readers share one node. */
 const exchanges = new WeakMap<ForeignNode, ForeignNode>();
 
+/** Operators along one axis, by default the first. */
+const ALONG_AXIS: ReadonlySet<string> = new Set(["Concat", "Gather"]);
+
 /**
  * The meaning of an operator without a reader: numbers about shapes if it reads no activation, otherwise an operator
  * that is known by name only.
@@ -133,7 +137,7 @@ function unknown(site: OperatorSite, opType: string): Value {
   const nodes = inputs.flatMap((value) => (value?.kind === "node" ? value.node : []));
   const [first] = nodes;
   if (!first || node.opType === "Shape" || node.opType === "Size") return { kind: "shape" };
-  const axes = attributeOrInput(site, "axes", 1);
+  const axes = ALONG_AXIS.has(opType) ? [int(node, "axis", 0)] : attributeOrInput(site, "axes", 1);
   const op: ForeignOp<"other"> = {
     kind: "other",
     opType,
@@ -141,7 +145,8 @@ function unknown(site: OperatorSite, opType: string): Value {
     ...(axes ? { axes } : {}),
     ...(opType === "Clip" ? { bounds: clipBounds(site) } : {}),
   };
-  const form = ELEMENTWISE.has(opType) ? first.form : { ...first.form, isGuess: true };
+  const joined = opType === "Concat" ? joinedForm(op.operands, axes?.[0]) : undefined;
+  const form = ELEMENTWISE.has(opType) ? first.form : (joined ?? { ...first.form, isGuess: true });
   const nameless: ForeignNode = { op, inputs: nodes, constants: {}, form, value: output };
   // Matching continues after an unknown operator, which is a finding; most such operators keep the axes.
   const { layout } = inputs.find((value) => value?.kind === "node")?.reading ?? {};

@@ -1,5 +1,5 @@
 import { readAdd, readDiv, readGemm, readMatMul, readMul, readSub } from "./arithmetic.js";
-import { joinedColours } from "./colours.js";
+import { joinedColours, readSplit } from "./colours.js";
 import {
   constantOf,
   readCast,
@@ -48,6 +48,7 @@ import {
   readFlatten,
   readReduceMax,
   readReduceMean,
+  readReduceSum,
   readReshape,
   readSqueeze,
   readTranspose,
@@ -134,6 +135,7 @@ const READERS: Readonly<Record<string, OperatorReader>> = {
   QuantizeLinear: readQuantize,
   ReduceMax: readReduceMax,
   ReduceMean: readReduceMean,
+  ReduceSum: readReduceSum,
   Relu: readRelu,
   Reshape: readReshape,
   Shape: readShape,
@@ -141,6 +143,7 @@ const READERS: Readonly<Record<string, OperatorReader>> = {
   Size: readSize,
   Slice: readChannelSlice,
   Softmax: readSoftmax,
+  Split: readSplit,
   Squeeze: readSqueeze,
   Sub: readSub,
   Sum: readAdd,

@@ -1,6 +1,6 @@
 import { elementCount, type Tensor } from "../../../core/tensor.js";
 import { MAX_COLOURS, oneColour } from "./colours.js";
-import { reshaped, resolveShape, taken, transposed, unsqueezedShape } from "./constants.js";
+import { perChannel, reshaped, resolveShape, taken, transposed, unsqueezedShape } from "./constants.js";
 import { type ForeignNode, isKind, type Layout, type Reading, type Size, type Value } from "./foreign.js";
 import { isNchw, NCHW, NHWC, permuted } from "./layouts.js";
 import { reshapedBack } from "./norms.js";
@@ -20,7 +20,7 @@ import {
   type OperatorSite,
   text,
 } from "./site.js";
-import { globalPool, pointwiseOp } from "./windows.js";
+import { globalPool, pointwiseOp, pooledPixels } from "./windows.js";
 
 /** Operators that move elements without changing them, and reductions over a plane. */
 
@@ -145,20 +145,23 @@ function isOrder(order: readonly number[] | undefined, rank: number): boolean {
   );
 }
 
-function readReduction(pool: "globalAvgPool" | "globalMaxPool"): OperatorReader {
-  return (site) => {
-    const input = asNode(site.inputs[0]);
-    const axes = attributeOrInput(site, "axes", 1);
-    if (!input || !axes || input.form.rank !== "map") return undefined;
-    const [source, reduced] = firstReduction(input, site.node.opType);
-    if (String(frontAxes([...reduced, ...axes], source.form)) !== "2,3") return undefined;
-    if (int(site.node, "keepdims", 1) === 1) return globalPool(pool, source, site.output);
-    const { layout = NCHW } = site;
-    if (layout.indexOf(0) > layout.indexOf(1)) return undefined;
-    // Without `keepdims` the result is [N, C], and the pooled map is not a value of the file.
-    const pooled = asNode(globalPool(pool, source, undefined));
-    return pooled && flattened(pooled, site.output);
-  };
+/** @param output undefined if the result is not a value of the file */
+function reduced(
+  pool: "globalAvgPool" | "globalMaxPool",
+  site: OperatorSite,
+  output: string | undefined,
+): Value | undefined {
+  const input = asNode(site.inputs[0]);
+  const axes = attributeOrInput(site, "axes", 1);
+  if (!input || !axes || input.form.rank !== "map") return undefined;
+  const [source, before] = firstReduction(input, site.node.opType);
+  if (String(frontAxes([...before, ...axes], source.form)) !== "2,3") return undefined;
+  if (int(site.node, "keepdims", 1) === 1) return globalPool(pool, source, output);
+  const { layout = NCHW } = site;
+  if (layout.indexOf(0) > layout.indexOf(1)) return undefined;
+  // Without `keepdims` the result is [N, C], and the pooled map is not a value of the file.
+  const pooled = asNode(globalPool(pool, source, undefined));
+  return pooled && flattened(pooled, output);
 }
 
 /** The source of an earlier reduction over one axis, if a plane is reduced one axis at a time. */
@@ -172,10 +175,22 @@ function firstReduction(
     : [input, []];
 }
 
-export const readReduceMean: OperatorReader = readReduction("globalAvgPool");
-export const readReduceMax: OperatorReader = readReduction("globalMaxPool");
+export const readReduceMean: OperatorReader = (site) => reduced("globalAvgPool", site, site.output);
+export const readReduceMax: OperatorReader = (site) => reduced("globalMaxPool", site, site.output);
 
-function flattened(input: ForeignNode, output: string): Value | undefined {
+/**
+ * A sum over the pixels of a map of known size: their mean times their number, by which programs divide next. In half precision
+ * a sum may overflow where the mean does not.
+ */
+export const readReduceSum: OperatorReader = (site) => {
+  const mean = site.isHalf ? undefined : asNode(reduced("globalAvgPool", site, undefined));
+  const pixels = pooledPixels(mean);
+  if (!mean || pixels === undefined) return undefined;
+  const weight = perChannel({ dtype: "float32", shape: [], data: Float32Array.of(pixels) }, mean.form);
+  return weight && nodeValue({ kind: "affine" }, [mean], mean.form, site.output, { weight });
+};
+
+function flattened(input: ForeignNode, output: string | undefined): Value | undefined {
   const { rank, channels } = input.form;
   if (rank === "flat")
     return { kind: "node", node: input.op.kind === "flatten" ? { ...input, value: output } : input };

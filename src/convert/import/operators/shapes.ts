@@ -1,4 +1,4 @@
-import { elementCount } from "../../../core/tensor.js";
+import { elementCount, type Shape } from "../../../core/tensor.js";
 import { wholeNumbers } from "../../formats/onnx/model.js";
 import { type ForeignNode, isKind, type Places, type Size, type Value } from "./foreign.js";
 import { NCHW } from "./layouts.js";
@@ -23,7 +23,9 @@ export function sizesOf({ layout = NCHW, batch }: OperatorSite, node: ForeignNod
   if (rank === "flat") return [batch ?? "batch", channels];
   const open = (axis: number): Size => size?.[axis - 2] ?? { of: node, axis };
   const plane = rank === "pooled" ? [1, 1] : [open(2), open(3)];
-  const sizes: readonly Size[] = [batch ?? "batch", channels, ...plane];
+  const isJoined = isKind(node, "other") && node.op.opType === "Concat" && node.op.axes?.[0] !== 1;
+  const images = isJoined ? undefined : (batch ?? "batch");
+  const sizes: readonly Size[] = [images, channels, ...plane];
   return layout.map((axis) => sizes[axis]);
 }
 
@@ -72,7 +74,8 @@ export const readSize: OperatorReader = ({ inputs: [input] }) => {
 function rankOf(value: Value | undefined): number | undefined {
   const node = asNode(value);
   // An unknown operator may change the rank.
-  if (value?.kind !== "node" || !node || isKind(node, "other") || node.form.isGuess) return undefined;
+  const mayChange = node && isKind(node, "other") && node.op.opType !== "Concat";
+  if (value?.kind !== "node" || !node || mayChange || node.form.isGuess) return undefined;
   if (value.planes) return value.planes.rank;
   if (value.reading?.isLine) return 3;
   return node.form.rank === "flat" || value.reading?.isFlat ? 2 : 4;
@@ -90,16 +93,39 @@ export const readConcat: OperatorReader = ({ inputs }) => {
 };
 
 /** The sizes that an operator passes on, some or all of them; undefined for other operators. */
-export function sizesPassedOn({ node, inputs }: OperatorSite): Value | undefined {
+export function sizesPassedOn(site: OperatorSite): Value | undefined {
+  const { node, inputs } = site;
   const [list, ...others] = inputs;
   if (list?.kind !== "shape" || !list.sizes) return undefined;
   const { sizes } = list;
   // One size, or a list of them, has no other axes.
   const isLine = node.opType === "Reshape" && (numbers(others[0])?.length ?? 2) < 2;
   if (isLine || ["Identity", "Squeeze", "Unsqueeze"].includes(node.opType)) return list;
+  if (node.opType === "Slice") {
+    const [starts, ends] = [attributeOrInput(site, "starts", 1), attributeOrInput(site, "ends", 2)];
+    const isPlain = starts?.length === 1 && ends?.length === 1 && (numbers(inputs[4])?.[0] ?? 1) === 1;
+    return isPlain ? sizesValue(sizes.slice(starts[0], ends[0])) : undefined;
+  }
+  // A part of a size, such as the number of images of a batch that is split.
+  if (Object.hasOwn(ARITHMETIC, node.opType) && sizes.length === 1 && numbers(others[0])?.length === 1)
+    return { kind: "shape", length: 1, sizes: [undefined] };
   if (node.opType !== "Gather" || int(node, "axis", 0) !== 0) return undefined;
   const places = numbers(others[0]);
-  return places && { kind: "shape", length: places.length, sizes: places.map((place) => sizes.at(place)) };
+  return (
+    places &&
+    sizesValue(
+      places.map((place) => sizes.at(place)),
+      asTensor(others[0])?.shape,
+    )
+  );
+}
+
+/** A list of sizes, or one size: constants if all of them are numbers. */
+function sizesValue(sizes: readonly Size[], shape: Shape = [sizes.length]): Value {
+  const values = sizes.filter((size) => typeof size === "number");
+  return values.length === sizes.length
+    ? { kind: "constant", tensor: wholeNumbers(values, shape) }
+    : { kind: "shape", length: sizes.length, sizes };
 }
 
 /**
@@ -193,4 +219,6 @@ const ARITHMETIC: Readonly<Record<string, (a: bigint, b: bigint) => bigint | und
   Sub: (a, b) => a - b,
   Mul: (a, b) => a * b,
   Div: (a, b) => (b === 0n ? undefined : a / b),
+  // Of other signs, the result depends on an attribute.
+  Mod: (a, b) => (a >= 0n && b > 0n ? a % b : undefined),
 };

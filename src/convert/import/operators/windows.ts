@@ -363,6 +363,14 @@ export function globalPool(
   return nodeValue({ kind }, [input], { rank: "pooled", channels: input.form.channels }, output);
 }
 
+/** The number of pixels that a mean is over, also if it is flattened; undefined if the map's size is not known. */
+export function pooledPixels(mean: ForeignNode | undefined): number | undefined {
+  const [input] = mean?.inputs ?? [];
+  if (!mean || !input || isKind(mean, "flatten")) return input && pooledPixels(input);
+  const { size } = input.form;
+  return isKind(mean, "globalAvgPool") && size ? size[0] * size[1] : undefined;
+}
+
 export const readPad: OperatorReader = ({ node, inputs, output }) => {
   const input = asNode(inputs[0]);
   const pads = ints(node, "pads") ?? numbers(inputs[1]);

@@ -1,0 +1,108 @@
+import { int, type OnnxModel, type OnnxNode, onnxNode } from "../../../src/convert/formats/onnx/model.js";
+import type { Tensor } from "../../../src/core/tensor.js";
+import { scalar, wholes } from "../../mutation/onnx-edits.js";
+import { at, type Constants, type Pair, pair, testPairs } from "./spelling-pairs.js";
+
+/** Sums of streams and of pixels, in other words (spelling-pairs.ts). */
+
+const SUM = "conv2.0.aggregate";
+const STREAMS = [1, 2, 3];
+const GATED = STREAMS.map((stream) => `conv2.0.gate[${stream}]`);
+const [CHANNELS, HEIGHT, WIDTH] = [8, 16, 8];
+
+/** The sum of a block's streams by these nodes; the twins are not run, or not found at the sum alone. */
+const sum = (
+  name: string,
+  numbers: readonly [number, number],
+  nodes: readonly OnnxNode[],
+  constants: (n: number) => Constants,
+): Pair => pair(SUM, name, numbers, (n) => at(SUM, () => nodes, constants(n)), { twin: "elsewhere" });
+
+/** All streams along a new axis, and their sum along another. */
+const stacked = (name: string, axis: number, over: number, wrong: number): Pair =>
+  sum(
+    name,
+    [over, wrong],
+    [
+      ...STREAMS.map((t) => onnxNode(`u${t}`, "Unsqueeze", [`conv2.0.gate[${t}]`, "new"])),
+      onnxNode("stack", "Concat", ["u1", "u2", "u3"], { axis: int(axis) }),
+      onnxNode(SUM, "ReduceSum", ["stack", "over"], { keepdims: int(0) }),
+    ],
+    (n) => ({ new: wholes(axis), over: wholes(n) }),
+  );
+
+/** All streams along an axis that there is, which a reshape splits, and their sum along the axis `over`. */
+const joined = (
+  name: string,
+  axis: number,
+  numbers: readonly [number, number],
+  shape: (over: number) => Tensor,
+): Pair =>
+  sum(
+    name,
+    numbers,
+    [
+      onnxNode("all", "Concat", GATED, { axis: int(axis) }),
+      onnxNode("five", "Reshape", ["all", "to"]),
+      onnxNode(SUM, "ReduceSum", ["five", "over"], { keepdims: int(0) }),
+    ],
+    (over) => ({ to: shape(over), over: wholes(over) }),
+  );
+
+const SUMS: readonly Pair[] = [
+  stacked("torch.stack(streams).sum(0), and not over the images", 0, 0, 1),
+  stacked("torch.stack(streams, 1).sum(1), and not over the channels", 1, 1, 2),
+  stacked("torch.stack(streams, -1).sum(-1), and not over the columns", -1, -1, -2),
+  joined("torch.cat(streams, 1) in parts, and not every third channel", 1, [1, 2], (over) =>
+    over === 1 ? wholes(0, 3, CHANNELS, HEIGHT, WIDTH) : wholes(0, CHANNELS, 3, HEIGHT, WIDTH),
+  ),
+  joined("torch.cat(streams) in parts, and not every third image", 0, [0, 1], (over) =>
+    over === 0 ? wholes(3, -1, CHANNELS, HEIGHT, WIDTH) : wholes(-1, 3, CHANNELS, HEIGHT, WIDTH),
+  ),
+];
+
+const POOL = "conv2.0.gate[2].global_avgpool";
+
+const mean = (name: string, numbers: readonly [number, number], opType: string): Pair =>
+  pair(
+    POOL,
+    name,
+    numbers,
+    (n) =>
+      at(
+        POOL,
+        (x, y) => [
+          onnxNode("sum", "ReduceSum", [x, "plane"], { keepdims: int(1) }),
+          onnxNode(y, opType, ["sum", "n"]),
+        ],
+        { plane: wholes(2, 3), n: scalar(n) },
+      ),
+    { twin: "structural" },
+  );
+
+const MEANS: readonly Pair[] = [
+  mean("a sum divided by the number of pixels", [HEIGHT * WIDTH, HEIGHT * WIDTH - 1], "Div"),
+  mean("a sum times the inverse of it", [1 / (HEIGHT * WIDTH), 1 / HEIGHT], "Mul"),
+  pair(
+    POOL,
+    "a sum divided by sizes of its map, and not of another",
+    ["x", "images"],
+    (of) =>
+      at(
+        POOL,
+        (x, y) => [
+          onnxNode("sum", "ReduceSum", [x, "plane"], { keepdims: int(1) }),
+          onnxNode("shape", "Shape", [of === "x" ? x : of]),
+          onnxNode("rows", "Gather", ["shape", "two"]),
+          onnxNode("columns", "Gather", ["shape", "three"]),
+          onnxNode("pixels", "Mul", ["rows", "columns"]),
+          onnxNode("n", "Cast", ["pixels"], { to: int(1) }),
+          onnxNode(y, "Div", ["sum", "n"]),
+        ],
+        { plane: wholes(2, 3), two: { ...wholes(2), shape: [] }, three: { ...wholes(3), shape: [] } },
+      ),
+    { twin: "structural" },
+  ),
+];
+
+testPairs(...SUMS, ...MEANS);
