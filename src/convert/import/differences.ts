@@ -223,7 +223,7 @@ function largest(roundings: Float32Array | undefined): number {
 }
 
 /** Whether two constants have the same values: bit for bit, or to within rounding. */
-function sameTensor(a: Tensor | undefined, b: Tensor | undefined, rounding: number): boolean {
+export function sameTensor(a: Tensor | undefined, b: Tensor | undefined, rounding = 0): boolean {
   if (a === b) return true;
   if (!a || !b || a.dtype !== b.dtype || !sameShape(a.shape, b.shape)) return false;
   if (rounding > 0)

@@ -10,6 +10,7 @@ import {
 import { InputError } from "../../core/errors.js";
 import type { NormFloor } from "../export/options.js";
 import type { OnnxModel } from "../formats/onnx/model.js";
+import { withoutCopies } from "./copies.js";
 import { type Difference, difference, gateDifferences } from "./differences.js";
 import { type BlockLandmarks, findBlocks } from "./landmarks.js";
 import { normalise } from "./normalise.js";
@@ -75,7 +76,31 @@ const RESEMBLANCE = 0.5;
  *
  * @throws InputError (`unsupported`) if the graph is not an OSNet, (`format`) if it is not a valid graph
  */
-export function matchGraph(model: OnnxModel, { subject, graph: given, dialect }: MatchOptions): GraphMatch {
+export function matchGraph(model: OnnxModel, options: MatchOptions): GraphMatch {
+  const first = matchOf(model, options);
+  if (!(first instanceof InputError) && countIn(first) === 0) return first;
+  // Copies are not a finding, but layers that happen to be equal are not copies.
+  const once = withoutCopies(model);
+  const second = once === model ? first : matchOf(once, options);
+  const best = countIn(second) < countIn(first) ? second : first;
+  if (best instanceof InputError) throw best;
+  return best;
+}
+
+function countIn(match: GraphMatch | InputError): number {
+  return match instanceof InputError ? Infinity : match.differences.length;
+}
+
+function matchOf(model: OnnxModel, options: MatchOptions): GraphMatch | InputError {
+  try {
+    return matchAsItIs(model, options);
+  } catch (error) {
+    if (error instanceof InputError) return error;
+    throw error;
+  }
+}
+
+function matchAsItIs(model: OnnxModel, { subject, graph: given, dialect }: MatchOptions): GraphMatch {
   const foreign = normalise(model, subject);
   const blocks = findBlocks(foreign);
   const graph = given ?? sketched(foreign, blocks, dialect);

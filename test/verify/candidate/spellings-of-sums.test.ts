@@ -1,9 +1,9 @@
 import { int, type OnnxModel, type OnnxNode, onnxNode } from "../../../src/convert/formats/onnx/model.js";
 import type { Tensor } from "../../../src/core/tensor.js";
-import { scalar, wholes } from "../../mutation/onnx-edits.js";
+import { type OnnxEdit, scalar, wholes } from "../../mutation/onnx-edits.js";
 import { at, type Constants, type Pair, pair, testPairs } from "./spelling-pairs.js";
 
-/** Sums of streams and of pixels, in other words (spelling-pairs.ts). */
+/** Sums of streams and of pixels, and values that are computed several times, in other words (spelling-pairs.ts). */
 
 const SUM = "conv2.0.aggregate";
 const STREAMS = [1, 2, 3];
@@ -105,4 +105,51 @@ const MEANS: readonly Pair[] = [
   ),
 ];
 
-testPairs(...SUMS, ...MEANS);
+/** The layers of a block's conv1 once more, for its second stream, with other names and this factor on their first weight. */
+function again(factor: number): OnnxEdit {
+  return (model: OnnxModel): OnnxModel => {
+    const { nodes, initializers } = model.graph;
+    const own = nodes.filter(({ outputs: [output = ""] }) => output.startsWith("conv2.0.conv1."));
+    const mine = new Set(own.flatMap(({ outputs }) => outputs));
+    const constants = own.flatMap(({ inputs }) => inputs.filter((name) => initializers.has(name)));
+    const copyOf = (name: string): string =>
+      mine.has(name) || constants.includes(name) ? `${name}.again` : name;
+    const copies = own.map((node) => ({
+      ...node,
+      name: "",
+      inputs: node.inputs.map(copyOf),
+      outputs: node.outputs.map(copyOf),
+    }));
+    const end = nodes.indexOf(own.at(-1) as OnnxNode);
+    const reader = "conv2.0.conv2b.0.conv1";
+    return {
+      ...model,
+      graph: {
+        ...model.graph,
+        nodes: [...nodes.slice(0, end + 1), ...copies, ...nodes.slice(end + 1)].map((node) =>
+          node.outputs.includes(reader) ? { ...node, inputs: node.inputs.map(copyOf) } : node,
+        ),
+        initializers: new Map([
+          ...initializers,
+          ...constants.map((name) => {
+            const tensor = initializers.get(name) as Tensor<"float32">;
+            const data = tensor.data.map((value, i) => (i === 0 ? value * factor : value));
+            return [copyOf(name), { ...tensor, data }] as const;
+          }),
+        ]),
+      },
+    };
+  };
+}
+
+const COPIES: Pair = pair(
+  "conv2.0.conv2b.0.conv1",
+  "a layer that is computed once for each stream",
+  [1, 1.001],
+  again,
+  {
+    twin: "structural",
+  },
+);
+
+testPairs(COPIES, ...SUMS, ...MEANS);
