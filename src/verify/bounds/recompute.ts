@@ -148,8 +148,14 @@ export function recomputer(
   // A layer's values are kept while its bound is computed.
   const sizeOf = (node: LayerNode): number =>
     elementCount(shapeOf(node.name)) + workspaceSize(node, node.inputs.map(shapeOf), shapeOf(node.name));
-  const products = graph.nodes.filter(({ op }) => op.kind === "conv" || op.kind === "linear");
-  const values = new Workspace(Math.min(most, Math.max(...products.map(sizeOf))));
+  /** What the largest layer needs, from each on: the first layers need most. */
+  const largestFrom = new Map<string, number>();
+  graph.nodes.reduceRight((largest, node) => {
+    const larger = Math.max(largest, Math.min(most, sizeOf(node)));
+    largestFrom.set(node.name, larger);
+    return larger;
+  }, 0);
+  const values = new Workspace();
   return {
     sizeOf: ({ nodes }) => Math.max(...nodes.map(sizeOf)),
     recompute({ nodes }, source) {
@@ -157,6 +163,8 @@ export function recomputer(
       const read = (name: string): { readonly output: RealTensor; readonly error: ErrorBound } =>
         known.get(name) ?? { output: source(name), error: 0 };
       let result: Recomputed | undefined;
+      const [first] = nodes;
+      values.expect(largestFrom.get(first?.foldedBatchNorm?.from ?? first?.name ?? "") ?? 0);
       for (const [index, node] of nodes.entries()) {
         const inputs = node.inputs.map(read);
         const tensors = inputs.map(({ output }) => output);

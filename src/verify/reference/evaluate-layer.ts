@@ -178,7 +178,7 @@ function call(op: Op, inputs: readonly Operand[], parameters: object, place: Pla
 /** Memory in which one layer after another is computed; it grows to what the largest needs. */
 export class Workspace {
   private engine: Engine | undefined;
-  private readonly least: number;
+  private least: number;
   private readonly whole: Workspace | undefined;
   /** Where it begins in its engine's memory. */
   readonly start: number;
@@ -192,6 +192,12 @@ export class Workspace {
     this.least = least;
     this.whole = behind?.workspace;
     this.start = behind?.start ?? 0;
+  }
+
+  /** Says how many elements will be needed from now on. If that is less than half of the memory, it is released. */
+  expect(elements: number): void {
+    this.least = elements;
+    if (this.engine && this.engine.memory.length > 2 * elements) this.engine = undefined;
   }
 
   /** An engine with memory for at least this many elements, whose contents are undefined. */

@@ -1,4 +1,4 @@
-import type { LayerGraph } from "../../arch/graph.js";
+import type { LayerGraph, LayerNode } from "../../arch/graph.js";
 import { outputShapes } from "../../arch/shapes.js";
 import { InputError } from "../../core/errors.js";
 import {
@@ -10,7 +10,7 @@ import {
   type Tensor,
 } from "../../core/tensor.js";
 import { toFloat64 } from "../../core/tensor-cast.js";
-import type { EngineFactory } from "./engine.js";
+import type { Engine, EngineFactory } from "./engine.js";
 import { float64Parameters, IN_PLACE, runLayer, scratchSize } from "./evaluate-layer.js";
 import type { Operand } from "./kernel.js";
 import { vectorEngine } from "./vector-engine.js";
@@ -122,28 +122,80 @@ export function* evaluate(
   checkImages(images);
   const { reuseMemory = false, engine: makeEngine = vectorEngine } = options;
   const shapes = outputShapes(graph, images.shape);
+  const source = float64Parameters(parameters);
+  const pixels = toFloat64(images, "images");
+  let operand = (name: string): Operand => {
+    throw new Error(`no memory for ${name}`);
+  };
+  for (const { nodes, given } of partsOf(graph, shapes)) {
+    const place = placeOf({ ...graph, nodes }, given, shapes, makeEngine);
+    for (const { name } of given) place.operand(name).data.set(operand(name).data);
+    operand = place.operand;
+    for (const node of nodes) {
+      const inputs = node.op.kind === "input" ? [pixels] : node.inputs.map(operand);
+      const output = operand(node.name);
+      runLayer(node, inputs, source, { engine: place.engine, scratch: 0, output });
+      const data = reuseMemory ? output.data : output.data.slice();
+      yield { name: node.name, tensor: { dtype: "float64", shape: output.shape, data } };
+    }
+  }
+}
+
+/** An engine for some nodes, and where the values of each of them, and of those before that they read, are in its memory. */
+function placeOf(
+  graph: LayerGraph,
+  given: readonly LayerNode[],
+  shapes: ReadonlyMap<string, Shape>,
+  makeEngine: EngineFactory,
+): { readonly engine: Engine; readonly operand: (name: string) => Operand } {
   const shapeOf = (name: string): Shape => shapes.get(name) ?? [];
   const scratch = graph.nodes.reduce(
     (size, node) => Math.max(size, scratchSize(node, node.inputs.map(shapeOf), shapeOf(node.name))),
     0,
   );
-  const plan = planMemory(graph, shapes, scratch);
+  const before = given.map((node) => ({ ...node, inputs: [] }));
+  const plan = planMemory({ ...graph, nodes: [...before, ...graph.nodes] }, shapes, scratch);
   const engine = makeEngine(plan.total);
-  const operand = (name: string): Operand => {
-    const shape = shapeOf(name);
-    const offset = plan.offsets.get(name) ?? 0;
-    return { shape, data: engine.memory.subarray(offset, offset + elementCount(shape)) };
+  return {
+    engine,
+    operand(name) {
+      const shape = shapeOf(name);
+      const offset = plan.offsets.get(name) ?? 0;
+      return { shape, data: engine.memory.subarray(offset, offset + elementCount(shape)) };
+    },
   };
+}
 
-  const source = float64Parameters(parameters);
-  const pixels = toFloat64(images, "images");
-  for (const node of graph.nodes) {
-    const inputs = node.op.kind === "input" ? [pixels] : node.inputs.map(operand);
-    const output = operand(node.name);
-    runLayer(node, inputs, source, { engine, scratch: 0, output });
-    const data = reuseMemory ? output.data : output.data.slice();
-    yield { name: node.name, tensor: { dtype: "float64", shape: output.shape, data } };
+/** Nodes that are computed in one block of memory. */
+interface Part {
+  readonly nodes: readonly LayerNode[];
+  /** Nodes of the parts before that these read. */
+  readonly given: readonly LayerNode[];
+}
+
+/** Elements of a layer for which a smaller block of memory is not worth the copies. */
+const SMALL_LAYER = 2 ** 16;
+
+/** Cuts a network where the largest of the layers to come is less than half as large as before: from there on, less memory is enough. */
+function partsOf({ nodes }: LayerGraph, shapes: ReadonlyMap<string, Shape>): readonly Part[] {
+  const sizeOf = (name: string): number => elementCount(shapes.get(name) ?? []);
+  const starts = [0];
+  let largest = 0;
+  for (let index = nodes.length - 1; index > 0; index--) {
+    const { name, inputs } = nodes[index] as LayerNode;
+    const size = Math.max(...[name, ...inputs].map(sizeOf));
+    const isLast = index === nodes.length - 1;
+    if (!isLast && size > 2 * Math.max(largest, SMALL_LAYER)) starts.splice(1, 0, index + 1);
+    largest = Math.max(largest, size);
   }
+  return starts.map((start, part) => {
+    const later = nodes.slice(start);
+    const read = new Set(later.flatMap(({ inputs }) => inputs));
+    return {
+      nodes: nodes.slice(start, starts[part + 1]),
+      given: nodes.slice(0, start).filter(({ name }) => read.has(name)),
+    };
+  });
 }
 
 function checkImages({ dtype, shape, data }: RealTensor): void {

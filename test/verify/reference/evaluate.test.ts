@@ -1,15 +1,34 @@
 import { describe, expect, test } from "vitest";
 import type { LayerGraph, LayerNode } from "../../../src/arch/graph.js";
 import { outputShapes } from "../../../src/arch/shapes.js";
-import { scalarEngine } from "../../../src/verify/reference/engine.js";
-import { evaluate } from "../../../src/verify/reference/evaluate.js";
+import type { RealTensor } from "../../../src/core/tensor.js";
+import { type Engine, scalarEngine } from "../../../src/verify/reference/engine.js";
+import { type EvaluatedLayer, evaluate } from "../../../src/verify/reference/evaluate.js";
 import { evaluateLayer, float64Parameters, Workspace } from "../../../src/verify/reference/evaluate-layer.js";
+import { vectorEngine } from "../../../src/verify/reference/vector-engine.js";
 import { randomParameters, SMALL_NETWORK } from "./network.js";
 import { randomTensor, tensor } from "./random.js";
 import { expectSameSums } from "./same-sums.js";
 
 const parameters = randomParameters(SMALL_NETWORK, 1);
 const images = randomTensor(2, [3, 3, 29, 21]);
+
+/** Every layer, computed by itself from the values before it. */
+function expectEachToFollow(images: RealTensor, outputs: readonly EvaluatedLayer[]): void {
+  const values = new Map(outputs.map(({ name, tensor }) => [name, tensor]));
+  const source = float64Parameters(parameters);
+  const workspace = new Workspace();
+  for (const node of SMALL_NETWORK.nodes) {
+    const inputs =
+      node.op.kind === "input" ? [images] : node.inputs.map((name) => values.get(name) ?? images);
+    const { shape = [], data } = values.get(node.name) ?? {};
+    const computed = evaluateLayer(node, inputs, source, shape, workspace);
+    expect(computed.shape).toEqual(shape);
+    // Far faster than a comparison of long arrays.
+    const same = computed.data.every((value, index) => Object.is(value, data?.[index]));
+    expect([node.name, same]).toEqual([node.name, true]);
+  }
+}
 
 describe("evaluate", () => {
   const outputs = [...evaluate(SMALL_NETWORK, parameters, images)];
@@ -23,15 +42,30 @@ describe("evaluate", () => {
   });
 
   test("each layer follows from its own inputs", () => {
-    const values = new Map(outputs.map(({ name, tensor }) => [name, tensor]));
-    const source = float64Parameters(parameters);
+    expectEachToFollow(images, outputs);
+  });
+
+  test("memory becomes less after the largest layers, and what later ones read is moved there", () => {
+    const sizes: number[] = [];
+    const engine = (elements: number): Engine => {
+      sizes.push(elements);
+      return vectorEngine(elements);
+    };
+    const larger = randomTensor(3, [4, 3, 256, 128]);
+    expectEachToFollow(larger, [...evaluate(SMALL_NETWORK, parameters, larger, { engine })]);
+    expect(sizes.length).toBe(2);
+    expect(sizes[1]).toBeLessThan((sizes[0] ?? 0) / 2);
+  });
+
+  test("a workspace is replaced when less than half of it will be needed", () => {
     const workspace = new Workspace();
-    for (const node of SMALL_NETWORK.nodes) {
-      const inputs =
-        node.op.kind === "input" ? [images] : node.inputs.map((name) => values.get(name) ?? images);
-      const expected = values.get(node.name);
-      expect(evaluateLayer(node, inputs, source, expected?.shape ?? [], workspace)).toEqual(expected);
-    }
+    workspace.expect(1000);
+    const engine = workspace.reserve(10);
+    expect(engine.memory.length).toBe(1000);
+    workspace.expect(500);
+    expect(workspace.reserve(10)).toBe(engine);
+    workspace.expect(499);
+    expect(workspace.reserve(10).memory.length).toBe(499);
   });
 
   test("images of a batch do not touch each other", () => {
