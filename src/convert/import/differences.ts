@@ -8,6 +8,7 @@ import {
   isKind,
   type Padding,
 } from "./operators/foreign.js";
+import { numbers } from "./operators/site.js";
 
 /** A difference between a file's graph and the architecture. A finding, never an exception. */
 export interface Difference {
@@ -70,7 +71,10 @@ export function nameOfKind(kind: OpKind | Exclude<ForeignKind, "other">): string
 }
 
 export function nameOf({ op, constants: { weight, bias } }: ForeignNode): string {
-  if (op.kind === "other") return op.opType;
+  if (op.kind === "other") {
+    const target = op.opType === "Reshape" ? numbers(op.operands[1]) : undefined;
+    return target ? `${op.opType} to ${formatShape(target)}` : op.opType;
+  }
   if (op.kind === "affine") {
     const [factor, term] = [weight && uniform(weight), bias && uniform(bias)];
     if (factor !== undefined && !bias) return `a product with ${printed(factor)}`;
@@ -143,7 +147,7 @@ export function compareOps(layer: LayerNode, node: ForeignNode): readonly Differ
   // If a separate padding before it was not absorbed, that is the finding, and not the operator's own
   // padding.
   const isPadded = node.inputs.some(
-    ({ op }) => op.kind === "pad" || (op.kind === "other" && op.opType === "Pad"),
+    ({ op }) => op.kind === "pad" || (op.kind === "other" && op.opType.startsWith("Pad")),
   );
   const features = compare(layer.op, node.op).filter(({ what }) => !(isPadded && what === "padding"));
   if (features.length === 0) return [];

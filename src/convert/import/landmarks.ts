@@ -9,8 +9,9 @@ export function anchorsOf(layers: LayerGraph, blocks: readonly BlockLandmarks[])
   const anchors = new Map<string, ForeignNode | "absent">();
   const members = new Map<string, LayerNode[]>(blockNames(layers).map((name) => [name, []]));
   for (const layer of layers.nodes) members.get(layer.block ?? "")?.push(layer);
-  blockNames(layers).forEach((name, index) => {
-    const block = blocks[index];
+  const aligned = alignedBlocks(layers, blocks);
+  blockNames(layers).forEach((name) => {
+    const block = aligned.get(name);
     const place = (layer: string, node: ForeignNode | undefined): void => {
       anchors.set(layer, node ?? "absent");
     };
@@ -33,6 +34,62 @@ export function anchorsOf(layers: LayerGraph, blocks: readonly BlockLandmarks[])
     }
   });
   return anchors;
+}
+
+/**
+ * The block of each name: in their order and, if some are missing, so that as many as possible have the network's numbers of
+ * channels.
+ */
+export function alignedBlocks(
+  layers: LayerGraph,
+  blocks: readonly BlockLandmarks[],
+): ReadonlyMap<string, BlockLandmarks> {
+  const ops = new Map(layers.nodes.map(({ name, op }) => [name, op]));
+  const fits = (name: string, block: BlockLandmarks): number => {
+    const [first, last] = [ops.get(`${name}.conv1.conv`), ops.get(`${name}.conv3.conv`)];
+    const isSame =
+      first?.kind === "conv" &&
+      last?.kind === "conv" &&
+      first.inChannels === block.conv1.op.inChannels &&
+      first.outChannels === block.conv1.op.outChannels &&
+      last.outChannels === block.conv3.op.outChannels;
+    return isSame ? 1 : 0;
+  };
+  const names = blockNames(layers);
+  const named = (found: readonly (BlockLandmarks | undefined)[]): ReadonlyMap<string, BlockLandmarks> =>
+    new Map(
+      names.flatMap((name, index) => {
+        const block = found[index];
+        return block ? [[name, block] as const] : [];
+      }),
+    );
+  const lost = Math.max(0, names.length - blocks.length);
+  // Without most of them, or with more than any network has, nothing can be said.
+  if (lost === 0 || lost > blocks.length || names.length > MAX_BLOCKS) return named(blocks);
+  // By the number of blocks so far, and of names that have none: how many fit, and which block each name has.
+  let best: (Alignment | undefined)[] = [{ fitting: 0, found: [] }];
+  for (const name of names) {
+    const next: (Alignment | undefined)[] = [];
+    for (let skipped = 0; skipped <= lost; skipped++) {
+      const [before, without] = [best[skipped], best[skipped - 1]];
+      const block = before && blocks[before.found.length - skipped];
+      const placed = block && {
+        fitting: before.fitting + fits(name, block),
+        found: [...before.found, block],
+      };
+      const passed = without && { fitting: without.fitting, found: [...without.found, undefined] };
+      next[skipped] = placed && (!passed || placed.fitting >= passed.fitting) ? placed : passed;
+    }
+    best = next;
+  }
+  return named(best[lost]?.found ?? []);
+}
+
+const MAX_BLOCKS = 64;
+
+interface Alignment {
+  readonly fitting: number;
+  readonly found: readonly (BlockLandmarks | undefined)[];
 }
 
 /** Paths of the residual blocks, in order. */
@@ -117,7 +174,7 @@ function streamsBefore(aggregate: ForeignNode): readonly StreamLandmarks[] {
     const leaves =
       terms.length === 1 && isKind(node, "other") ? node.inputs.flatMap(termsOf).map(beforeUnknown) : terms;
     const isSum = leaves.length > 1 || leaves.some(isGated);
-    const streams = isSum ? leaves.flatMap((leaf) => streamOf(leaf) ?? []) : [];
+    const streams = isSum ? leaves.flatMap(streamsOf) : [];
     const isBlock = streams.some(({ product }) => product && isGated(product));
     // The convolutions before a residual sum are pointwise, and what an activation sums comes from a single one.
     const ends = new Set(streams.flatMap(({ convs }) => convs.slice(-1)).filter(isSpatial));
@@ -129,6 +186,15 @@ function streamsBefore(aggregate: ForeignNode): readonly StreamLandmarks[] {
   return [];
 }
 
+/** The stream of a term, or those of a term that combines several in another way than a sum. */
+function streamsOf(term: ForeignNode): readonly StreamLandmarks[] {
+  const own = streamOf(term);
+  if (own) return [own];
+  return isKind(term, "other", "scale") && !isGated(term)
+    ? term.inputs.flatMap(termsOf).flatMap((each) => streamOf(each) ?? [])
+    : [];
+}
+
 /** The value that unknown operators of one input, such as an Unsqueeze, are computed from. */
 function beforeUnknown(node: ForeignNode): ForeignNode {
   let before = node;
@@ -137,9 +203,10 @@ function beforeUnknown(node: ForeignNode): ForeignNode {
   return before;
 }
 
+/** Whether a value is a map and a pooled one combined: by a product, or in a broken file by another operator. */
 function isGated(node: ForeignNode): boolean {
   const [map, gate] = node.inputs;
-  return isKind(node, "scale") && map?.form.rank === "map" && gate?.form.rank === "pooled";
+  return isKind(node, "scale", "other") && map?.form.rank === "map" && gate?.form.rank === "pooled";
 }
 
 function blockAt(
@@ -172,7 +239,7 @@ function blockAt(
  * conv1.
  */
 function streamOf(leaf: ForeignNode): StreamLandmarks | undefined {
-  const product = isKind(leaf, "scale") ? leaf : undefined;
+  const product = isKind(leaf, "scale") || isGated(leaf) ? leaf : undefined;
   let output = product ? (product.inputs.find(isSpatialResult) ?? product.inputs[0]) : leaf;
   // A stream that a broken file gates more than once is still one stream.
   for (let steps = 0; output && isGated(output) && steps < NORM_STEPS; steps++) output = output.inputs[0];

@@ -188,10 +188,32 @@ export function recover(trail: Trail, layer: LayerNode, source: ForeignNode): vo
       replacementOf(trail, layer, source, family));
   const isOne = instead?.inputs.length === 1 && instead.inputs[0] === source;
   const part = instead && differingPart(insertedBetween(trail, source, instead), layer.op.kind);
-  const found = instead && isOne ? nameInPlace(instead) : reads || "the end of the graph";
+  // A convolution before an instance norm has no bias of its own.
+  const isFolded = layer.op.kind === "instanceNorm" && isKind(source, "conv") && source.constants.bias;
+  const isLeftOut = !instead && family && leadsOn(trail, trail.readersOf(layer), source);
+  const found =
+    instead && isOne
+      ? nameInPlace(instead)
+      : isLeftOut
+        ? isFolded
+          ? nameOfKind("batchNorm")
+          : "nothing in its place"
+        : reads || "the end of the graph";
+  const joint = layer.op.kind === "flatten" ? trail.consumersOf(source).find(isJoint) : undefined;
+  if (joint && isKind(source, "globalAvgPool", "globalMaxPool")) {
+    // What a pool is combined with is part of another pooling.
+    const names = (): string => `${nameOf(joint)} of ${joint.inputs.map(trail.nameOf).join(" and ")}`;
+    trail.note({ ...layer, name: layer.inputs[0] ?? "" }, names, nameOfKind(source.op.kind));
+    return;
+  }
   trail.note(layer, part === undefined ? found : `${found} with ${part}`, nameOfKind(layer.op.kind));
   if (instead) trail.accept(layer, instead);
   else if (family) trail.skip(layer, source);
+}
+
+/** Whether a value combines several others. */
+function isJoint(node: ForeignNode): boolean {
+  return node.inputs.length > 1;
 }
 
 /**
@@ -258,11 +280,16 @@ export function passInserted(trail: Trail, layer: LayerNode): void {
   if (next.length < 2 && only?.op.kind !== "conv" && only?.op.kind !== "linear") return;
   for (const last of insertedAfter(trail, source)) {
     const inserted = leadsOn(trail, next, last) ? insertedBetween(trail, source, last) : undefined;
-    if (!inserted) continue;
+    if (!inserted || inserted.every(isPadding)) continue;
     trail.noteInserted(layer, inserted, "after");
     trail.pass(layer, last);
     return;
   }
+}
+
+/** Padding is a finding at the layer that reads it. */
+function isPadding({ op }: ForeignNode): boolean {
+  return op.kind === "pad" || (op.kind === "other" && op.opType.startsWith("Pad"));
 }
 
 /** Whether each of these layers may be one of a node's readers. */

@@ -4,7 +4,13 @@ import { filled } from "../../core/functions.js";
 import { toReal } from "../../core/tensor-cast.js";
 import type { StoredTensor } from "../formats/tfjs/model.js";
 import { type Difference, nameOf, nameOfKind } from "./differences.js";
-import { type BlockLandmarks, blockNames, type StreamLandmarks, termsOf } from "./landmarks.js";
+import {
+  alignedBlocks,
+  type BlockLandmarks,
+  blockNames,
+  type StreamLandmarks,
+  termsOf,
+} from "./landmarks.js";
 import {
   type Constants,
   type ForeignGraph,
@@ -44,9 +50,12 @@ export interface Walk {
  */
 export function walk(layers: LayerGraph, foreign: ForeignGraph, blocks: readonly BlockLandmarks[]): Walk {
   const trail = startTrail(layers, foreign, blocks);
-  const noteLost = lostStreams(trail, blockNames(layers), blocks);
+  const aligned = alignedBlocks(layers, blocks);
+  const noteLost = lostStreams(trail, aligned);
+  const isLost = lostBlocks(layers, aligned);
   for (const layer of layers.nodes) {
     if (layer.op.kind === "input") trail.accept(layer, foreign.input);
+    else if (isLost(layer)) skipBlock(trail, layer);
     else if (layer.op.kind === "add") matchSum(trail, layer);
     else if (trail.anchors.get(layer.name) === "absent") noteLost(layer);
     else if (layer.op.kind === "scale") matchProduct(trail, layer);
@@ -182,6 +191,7 @@ function matchProduct(trail: Trail, layer: LayerNode): void {
     trail.skip(layer, stream);
     return;
   }
+  if (!isKind(match, "scale")) trail.note(layer, nameOf(match), nameOfKind("scale"));
   const strangers = match.inputs.filter((node) => node !== stream && node !== gate);
   if (strangers.length > 0 && stream)
     trail.note(
@@ -244,23 +254,36 @@ function chainOf(last: ForeignNode): readonly ForeignNode[] {
 
 const MAX_CHAIN = 4;
 
-/** Notes a missing stream or block once, instead of once for each of its layers. */
-function lostStreams(
-  trail: Trail,
-  names: readonly string[],
-  blocks: readonly BlockLandmarks[],
-): (layer: LayerNode) => void {
+/** Whether a layer is in a block that the file lacks, unless it lacks most of them. */
+function lostBlocks(
+  layers: LayerGraph,
+  aligned: ReadonlyMap<string, BlockLandmarks>,
+): (layer: LayerNode) => boolean {
+  const lost = new Set(blockNames(layers).filter((name) => !aligned.has(name)));
+  return ({ block }) => block !== undefined && lost.size <= aligned.size && lost.has(block);
+}
+
+/** The readers of a missing block read what it would read. */
+function skipBlock(trail: Trail, layer: LayerNode): void {
+  const [input = ""] = layer.inputs;
+  const source = trail.sourceOf(input);
+  if (source) trail.skip(layer, source);
+  if (layer.name === layer.block) trail.note(layer, "no streams with gates", "a block of streams");
+}
+
+/** Notes a missing stream once, instead of once for each of its layers. */
+function lostStreams(trail: Trail, aligned: ReadonlyMap<string, BlockLandmarks>): (layer: LayerNode) => void {
   const lost = new Set<string>();
   return (layer) => {
     const key = `${layer.block} ${layer.stream}`;
     if (lost.has(key) || layer.stream === undefined) return;
     lost.add(key);
-    const block = blocks[names.indexOf(layer.block ?? "")];
+    const block = aligned.get(layer.block ?? "");
     const depths = block ? [...block.streams.keys(), ...block.surplus.map(depthOf)].sort().join(", ") : "";
     trail.note(
       layer,
-      block ? `streams of depth ${depths}` : `${blocks.length} blocks with gates`,
-      block ? `a stream of depth ${layer.stream}` : `${names.length}`,
+      block ? `streams of depth ${depths}` : "no streams with gates",
+      `a stream of depth ${layer.stream}`,
     );
   };
 }

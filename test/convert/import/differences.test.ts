@@ -132,6 +132,67 @@ describe("a difference is a finding", () => {
     ]);
   });
 
+  it.each(["conv2.1", "conv3.1", "conv4.1"])("%s missing", (block) => {
+    const reads =
+      lower("osnet_x0_25").graph.nodes.find(({ outputs }) => outputs[0] === `${block}.add`)?.inputs[1] ?? "";
+    const model = withNodes(lower("osnet_x0_25"), (nodes) =>
+      nodes
+        .filter(({ outputs: [output = ""] }) => output !== block && !output.startsWith(`${block}.`))
+        .map((node) => ({ ...node, inputs: node.inputs.map((name) => (name === block ? reads : name)) })),
+    );
+    const { differences } = matchGraph(anonymous(model), {
+      subject: "theirs.onnx",
+      graph: GRAPHS.osnet_x0_25,
+    });
+    expect(differences.map(({ layer }) => layer)).toEqual([block]);
+  });
+
+  it.each([
+    ["the maximum of streams in a sum", "conv3.0.aggregate.partial[2]", "Max", "conv3.0.aggregate"],
+    ["a quotient by a gate", "conv4.0.gate[2]", "Div", "conv4.0.gate[2]"],
+  ])("%s", (_, value, opType, layer) => {
+    const model = replaceNode(lower("osnet_x0_25"), value, (node) => ({ ...node, opType }));
+    expect(findings(model).map((each) => each.layer)).toEqual([layer]);
+  });
+
+  it("padding by reflection, at the convolution that reads it", () => {
+    const model = replaceNode(lower("osnet_x0_25"), "conv4.1.conv2a.bn", (node) => [
+      operator("Pad", [node.inputs[0] ?? ""], "padded", {
+        mode: { type: "string", value: "reflect" },
+        pads: { type: "ints", value: [0, 0, 1, 1, 0, 0, 1, 1] },
+      }),
+      withAttribute({ ...node, inputs: ["padded", ...node.inputs.slice(1)] }, "pads", {
+        type: "ints",
+        value: [0, 0, 0, 0],
+      }),
+    ]);
+    expect(findings(model)).toMatchObject([
+      { layer: "conv4.1.conv2a.conv2", found: expect.stringContaining("reflect") },
+    ]);
+  });
+
+  it("a maximum added to the mean at the end", () => {
+    const model = replaceNode(lower("osnet_x0_25"), "global_avgpool.flatten", (node) => [
+      operator("GlobalMaxPool", ["conv5.relu"], "most"),
+      operator("Add", [node.inputs[0] ?? "", "most"], "both"),
+      { ...node, inputs: ["both", ...node.inputs.slice(1)] },
+    ]);
+    const { differences } = matchGraph(anonymous(model), { subject: "m", graph: GRAPHS.osnet_x0_25 });
+    expect(differences).toMatchObject([
+      { layer: "global_avgpool", found: "a sum of global_avgpool and a global max pool" },
+    ]);
+  });
+
+  it("a group norm, with the number of groups", () => {
+    const model = replaceNode(lower("osnet_ain_x0_25"), "conv2.0.IN", (node) => ({
+      ...node,
+      opType: "GroupNormalization",
+      attributes: new Map([["num_groups", { type: "int", value: 8 }]]),
+    }));
+    const { differences } = matchGraph(anonymous(model), { subject: "m", graph: GRAPHS.osnet_ain_x0_25 });
+    expect(differences).toMatchObject([{ layer: "conv2.0.IN", found: expect.stringContaining("8 groups") }]);
+  });
+
   it.each(["conv2.0", "conv3.1", "conv4.1"])("%s without its gates", (block) => {
     const gates = [1, 2, 3, 4].map((stream) => `${block}.gate[${stream}]`);
     const model = gates.reduce(dropNode, lower("osnet_x0_25"));
@@ -311,7 +372,7 @@ describe("a difference is a finding", () => {
   it("a batch norm missing", () => {
     const layer = "conv3.1.conv2b.0.bn";
     expect(findings(dropNode(lower("osnet_x0_25", false), layer))).toEqual([
-      { layer, stream: 2, found: "a ReLU", expected: "a batch norm" },
+      { layer, stream: 2, found: "nothing in its place", expected: "a batch norm" },
     ]);
   });
 

@@ -59,9 +59,16 @@ export const readGroupNorm: OperatorReader = ({ node, inputs, output }) => {
   const constants = inputs.slice(1, 3);
   const { rank, channels, isGuess } = input?.form ?? {};
   const isByChannel = rank === "map" && !isGuess && int(node, "num_groups", 0) === channels;
-  if (!input || !isByChannel || constants.length < 2 || !constants.every(asTensor)) return undefined;
+  if (!input || constants.length < 2 || !constants.every(asTensor)) return undefined;
+  if (!isByChannel) return groupNorm(input, int(node, "num_groups", 0), output);
   return normValue({ kind: "instanceNorm", epsilon: float(node, "epsilon", 1e-5) }, input, output, constants);
 };
+
+/** A norm of other groups, which no OSNet has. */
+function groupNorm(input: ForeignNode, groups: number, output: string): Value {
+  const op: ForeignOp = { kind: "other", opType: `a GroupNormalization of ${groups} groups`, operands: [] };
+  return nodeValue(op, [input], input.form, output);
+}
 
 /**
  * Over the channels of a pooled map; or, without weights, over the plane of a map, which is an instance norm.

@@ -374,7 +374,12 @@ export function pooledPixels(mean: ForeignNode | undefined): number | undefined 
 export const readPad: OperatorReader = ({ node, inputs, output }) => {
   const input = asNode(inputs[0]);
   const pads = ints(node, "pads") ?? numbers(inputs[1]);
-  if (!input || !pads || text(node, "mode", "constant") !== "constant") return undefined;
+  const mode = text(node, "mode", "constant");
+  if (!input || !pads) return undefined;
+  if (mode !== "constant") {
+    const op: ForeignOp = { kind: "other", opType: `Pad (${mode})`, operands: [] };
+    return nodeValue(op, [input], { ...input.form, isGuess: true }, output);
+  }
   // Axes in any other order have other pads.
   if (inputs[3] && String(numbers(inputs[3])) !== "0,1,2,3") return undefined;
   if (pads.every((size) => size === 0)) return { kind: "node", node: input };
