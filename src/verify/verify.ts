@@ -20,9 +20,8 @@ import {
   computedIn,
   consequences,
   firstMisshapen,
+  foldedInstead,
   localFaults,
-  mergeEverywhere,
-  mergeStreams,
   numericFaults,
   ofOtherWeights,
   ofQuantised,
@@ -30,8 +29,10 @@ import {
   withBiases,
   withCauses,
   withDeviations,
+  withFolded,
   withoutOwnWeights,
 } from "./judge/faults.js";
+import { mergeEverywhere, mergeStreams } from "./judge/merge-faults.js";
 import { faultOnOtherImages } from "./judge/other-images.js";
 import { keptLoaded, rerunFaults } from "./judge/reruns.js";
 import { endThreads } from "./judge/threads.js";
@@ -206,10 +207,13 @@ function findFaults(
   wanted: readonly LayerNode[],
   { layers, outputs, misshapen, explanations }: Comparison,
 ): { readonly faults: readonly Fault[]; readonly missing: readonly LayerNode[] } {
+  const isOwn = ({ layer, explanation }: Fault): boolean =>
+    !(weights?.ofOneCause?.has(layer) && explanation.startsWith("found epsilon "));
+  const replaced = foldedInstead(graph, candidate.structure ?? [], weights?.faults ?? []);
   const structure = [
-    ...withoutOwnWeights(candidate.structure ?? [], weights?.faults ?? []).map((fault) =>
-      withBiases(fault, weights?.biasesOff),
-    ),
+    ...withoutOwnWeights(candidate.structure ?? [], weights?.faults ?? [])
+      .filter(isOwn)
+      .map((fault) => withFolded(withBiases(fault, weights?.biasesOff), replaced)),
     ...firstMisshapen(graph, misshapen, candidate),
   ];
   const nodes = new Map(graph.nodes.map((node) => [node.name, node]));
@@ -220,7 +224,7 @@ function findFaults(
   const following = consequences(graph, namesOf(absent), namesOf(failing), structure);
   const missing = absent.filter(({ name }) => !following.has(name));
   const known = [
-    ...(weights?.faults ?? []).filter(({ layer }) => !following.has(layer)),
+    ...(weights?.faults ?? []).filter(({ layer }) => !following.has(layer) && !replaced.has(layer)),
     ...missing.map((node) => layerFault(node, "missing", null, "one side has no value of this name")),
     ...structure,
   ];
@@ -256,7 +260,7 @@ function findFaults(
       : withDeviations(localFaults(graph, layers, explanations), candidate, readersOf).filter(
           (fault) => isFed || !readsImages(fault),
         )
-  ).filter((fault) => !isCovered(fault));
+  ).filter((fault) => !isCovered(fault) && !replaced.has(fault.layer));
   const quantiser = structure.find(({ difference }) => difference === "quantised")?.layer;
   const rounded = candidate.located?.match?.roundings;
   const separate = ofQuantised(

@@ -2,7 +2,7 @@ import { describe, expect, it } from "vitest";
 import { IMAGENET } from "../../src/convert/export/options.js";
 import { lowerToTfjs } from "../../src/convert/export/tfjs-graph-model.js";
 import { lowerToTfjsLayers } from "../../src/convert/export/tfjs-layers-model.js";
-import { type OnnxModel, type OnnxNode, onnxNode } from "../../src/convert/formats/onnx/model.js";
+import { float, type OnnxModel, type OnnxNode, onnxNode } from "../../src/convert/formats/onnx/model.js";
 import { encodeTfjs } from "../../src/convert/formats/tfjs/codec.js";
 import type { Checkpoint } from "../../src/convert/open/checkpoint.js";
 import type { NamedBytes } from "../../src/core/bytes.js";
@@ -17,6 +17,7 @@ import { verify } from "../../src/verify/verify.js";
 import { tinyCheckpoint } from "../mutation/families.js";
 import {
   fedBy,
+  floats,
   gelu,
   generalisedMean,
   multiplied,
@@ -79,6 +80,8 @@ describe("one mistake is one fault, at its layer", () => {
   });
 });
 
+const PARAMETERS = ["weight", "bias", "running_mean", "running_var"];
+
 describe("one mistake in several layers is one fault", () => {
   /** The same network except for the ε of its batch norms, one of them of another. */
   const withEpsilon = (epsilon: number, other = epsilon): Checkpoint => {
@@ -99,7 +102,74 @@ describe("one mistake in several layers is one fault", () => {
     expect(await faultsOf(withEpsilon(0.03))).toMatchObject([
       { layer: "conv1.bn", kind, explanation: expect.stringMatching(/3e-2.* all 27 |0\.03/) },
     ]);
-    expect((await faultsOf(withEpsilon(0.03, 1e-5))).length).toBeGreaterThan(1);
+    expect(await faultsOf(withEpsilon(0.03, 1e-5))).toMatchObject([
+      { layer: "conv1.bn", kind, explanation: expect.stringMatching(/26 of 27 /) },
+    ]);
+    expect((await faultsOf(withEpsilon(0.03, 0.02))).length).toBeGreaterThan(1);
+  });
+
+  it("the ε of all batch norms, folded but for one", async () => {
+    const bytes = rewriteOnnx(convert(withEpsilon(0.03)), (model) =>
+      replaced(
+        "fc.1",
+        (node) => [
+          {
+            ...node,
+            name: "fc.0",
+            outputs: ["fc.0"],
+            inputs: [node.inputs[0] ?? "", "plain.weight", "plain.bias"],
+          },
+          onnxNode("fc.1", "BatchNormalization", ["fc.0", ...PARAMETERS.map((each) => `fc.1.${each}`)], {
+            epsilon: float(Math.fround(0.03)),
+          }),
+        ],
+        Object.fromEntries([
+          ["plain.weight", checkpoint.stateDict.get("fc.0.weight") as Tensor],
+          ["plain.bias", checkpoint.stateDict.get("fc.0.bias") as Tensor],
+          ...PARAMETERS.map(
+            (each) => [`fc.1.${each}`, checkpoint.stateDict.get(`fc.1.${each}`) as Tensor] as const,
+          ),
+        ]),
+      )({ ...model, metadata: new Map() }),
+    );
+    const { faults } = await verify(await opened(bytes));
+    expect(faults).toMatchObject([{ layer: "conv1.bn", kind: "weights" }]);
+  });
+
+  it("batch norms for all instance norms, folded or not", async () => {
+    const ibn = tinyCheckpoint("ibn");
+    const bytes = rewriteOnnx(convert(ibn), (model) => {
+      const initializers = new Map(model.graph.initializers);
+      const nodes = model.graph.nodes.flatMap((node): OnnxNode[] => {
+        if (node.opType === "InstanceNormalization" && node.outputs[0] !== "conv1.bn")
+          return [
+            {
+              ...node,
+              opType: "BatchNormalization",
+              inputs: [...node.inputs, "mean", "variance"],
+              attributes: new Map(),
+            },
+          ];
+        if (node.opType === "InstanceNormalization") return [];
+        if (!node.outputs.includes("conv1.conv")) return [node];
+        const [images = "", weight = ""] = node.inputs;
+        const tensor = initializers.get(weight) as Tensor<"float32">;
+        initializers.set("conv1.folded", { ...tensor, data: tensor.data.map((value) => value * 1.5) });
+        return [{ ...node, inputs: [images, "conv1.folded", "conv1.bias"], outputs: ["conv1.bn"] }];
+      });
+      const ones = floats(...Array<number>(32).fill(1));
+      initializers.set("conv1.bias", floats(...Array<number>(8).fill(0)));
+      initializers.set("mean", { ...ones, data: new Float32Array(32) }).set("variance", ones);
+      return { ...model, metadata: new Map(), graph: { ...model.graph, nodes, initializers } };
+    });
+    const { faults } = await verify(await opened(bytes, ibn));
+    expect(faults).toMatchObject([
+      {
+        layer: "conv1.bn",
+        kind: "structure",
+        explanation: expect.stringMatching(/found a batch norm.* all 3 /),
+      },
+    ]);
   });
 
   it.each<readonly [string, (node: OnnxNode, stream: number) => readonly OnnxNode[], number[]]>([
@@ -124,6 +194,7 @@ describe("one mistake in several layers is one fault", () => {
       );
     const { faults } = await verify(await opened(rewriteOnnx(honest, edit)));
     expect(faults).toMatchObject([{ layer: `conv2.1.gate[${streams[0]}]`, kind: "structure", streams }]);
+    expect(faults[0]?.explanation).not.toContain("global_avgpool");
   });
 
   it("an instance norm before the sum, not after it", async () => {

@@ -88,7 +88,12 @@ function firstConfirmed(evidence: Evidence, margin: number): Explanation | undef
       return holds(left) ? [{ cause, says: `${placeOf(step, evidence)}${says}`, left }] : [];
     });
   const steps = stepsOf(evidence);
-  const particular = steps.flatMap((step) => PARTICULAR.flatMap((guess) => confirmedAt(step, guess)));
+  const particular: Confirmed[] = [];
+  for (const step of steps) {
+    particular.push(...PARTICULAR.flatMap((guess) => confirmedAt(step, guess)));
+    // Another stream's gate is the same as a gate that another stream is read for.
+    if (step.step.node.op.kind === "scale" && particular.length > 0) break;
+  }
   if (particular.length > 0) return explanationOf(particular, margin);
   for (const step of steps)
     for (const guess of FITTED) {

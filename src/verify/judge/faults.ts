@@ -370,6 +370,32 @@ export function withoutOwnWeights(
   );
 }
 
+/** The layers with other weights whose instance norm is missing: what is in its place may be folded into them. */
+export function foldedInstead(
+  { nodes }: LayerGraph,
+  structure: readonly Fault[],
+  weights: readonly Fault[],
+): ReadonlyMap<string, string> {
+  const [missing, other] = [structure, weights].map((faults) => new Set(faults.map(({ layer }) => layer)));
+  return new Map(
+    nodes.flatMap(({ name, op, inputs: [input = ""] }) =>
+      op.kind === "instanceNorm" && missing?.has(name) && other?.has(input) ? [[input, name] as const] : [],
+    ),
+  );
+}
+
+/** The fault of a missing norm, with the layer that what is in its place may be folded into. */
+export function withFolded(fault: FaultDraft, into: ReadonlyMap<string, string>): FaultDraft {
+  const [layer] = [...into].find(([, norm]) => norm === fault.layer) ?? [];
+  if (layer === undefined) return fault;
+  const { explanation } = fault;
+  return {
+    ...fault,
+    explanation: `${explanation}; the weights of ${layer} are not the checkpoint's either, as if another norm were folded into them`,
+    says: explanation,
+  };
+}
+
 /**
  * Layers with a wrong shape that do not depend on another such layer, and are not known to be replaced: the layers
  * after one have wrong sizes because of it. A structural finding is more specific than a shape.
@@ -415,65 +441,4 @@ export function consequences(
     (reader) => failing.has(reader) || others.has(reader),
   );
   return new Set([...missing].filter((name) => lost.has(name) || unread.has(name)));
-}
-
-/**
- * Merges a difference of structure that all layers of an operation have into one fault, at the first of them, and that
- * of a layer that was moved, which is found in two places.
- */
-export function mergeEverywhere({ nodes }: LayerGraph, faults: readonly FaultDraft[]): readonly FaultDraft[] {
-  const kinds = new Map(nodes.map(({ name, op }) => [name, op.kind]));
-  const differenceOf = ({ kind, says, explanation }: FaultDraft): string | undefined =>
-    says ?? (kind === "structure" ? explanation : undefined);
-  return faults.flatMap((fault) => {
-    const group = faults.filter((other) => differenceOf(other) === differenceOf(fault));
-    if (fault.difference === "moved" && group.some(({ difference }) => difference !== "moved")) return [];
-    const layers = new Set(group.map(({ layer }) => layer));
-    const ofKinds = new Set([...layers].map((layer) => kinds.get(layer)));
-    const areAll = nodes.every(({ name, op }) => layers.has(name) || !ofKinds.has(op.kind));
-    if (differenceOf(fault) === undefined || layers.size < 2 || !areAll) return [fault];
-    const one = merged(group);
-    const explanation = `${one.explanation}; the same at all ${layers.size} layers of its kind`;
-    return fault === group[0] ? [{ ...one, explanation }] : [];
-  });
-}
-
-/**
- * Merges equal faults of one module of a gate, which all streams of a block share, into one: at the first of those
- * streams, with the largest margin and its explanation. In the order of their first.
- *
- * @param explanations by layer, from its values
- */
-export function mergeStreams(
-  faults: readonly FaultDraft[],
-  explanations: ReadonlyMap<string, Explanation>,
-): readonly FaultDraft[] {
-  const groups = new Map<string, FaultDraft[]>();
-  for (const { says, difference: _, ...fault } of faults) {
-    const { layer, stream, kind, cause, explanation } = fault;
-    const module = stream === undefined ? layer : layer.replace(`[${stream}]`, "[]");
-    const found = cause === undefined ? undefined : explanations.get(layer)?.says;
-    const key = JSON.stringify([module, kind, kind === "numeric" ? (found ?? "") : (says ?? explanation)]);
-    groups.set(key, [...(groups.get(key) ?? []), fault]);
-  }
-  return [...groups.values()].map(merged);
-}
-
-function merged(faults: readonly FaultDraft[]): Fault {
-  const [first] = faults.toSorted((a, b) => (a.stream ?? 0) - (b.stream ?? 0)) as [Fault];
-  if (faults.length === 1) return first;
-  const marginOf = ({ margin }: Fault): number => margin ?? Infinity;
-  const explained = faults.filter(({ cause }) => cause !== undefined);
-  const [worst] = (explained.length > 0 ? explained : faults).toSorted(
-    (a, b) => marginOf(b) - marginOf(a),
-  ) as [Fault];
-  const most = Math.max(...faults.map(marginOf));
-  const streams = [...new Set(faults.flatMap(({ stream }) => stream ?? []))].sort((a, b) => a - b);
-  return {
-    ...worst,
-    layer: first.layer,
-    ...(first.stream === undefined ? {} : { stream: first.stream }),
-    ...(streams.length > 0 ? { streams } : {}),
-    margin: Number.isFinite(most) ? most : null,
-  };
 }

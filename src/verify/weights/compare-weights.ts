@@ -1,5 +1,6 @@
 import { ancestors, type LayerGraph, type LayerNode, type ParameterRole } from "../../arch/index.js";
 import type { StoredTensor } from "../../convert/formats/tfjs/model.js";
+import { nameOfKind } from "../../convert/import/differences.js";
 import { filled, once } from "../../core/functions.js";
 import type { StateDict, Tensor } from "../../core/tensor.js";
 import { castFloat, isDType, toFloat32 } from "../../core/tensor-cast.js";
@@ -97,6 +98,12 @@ function compareConstants(
   const faults: Fault[] = [];
   const explained = explainedBy(match?.differences ?? [], nodes);
   const deviating = new Set(shown?.differences.map(({ layer }) => layer));
+  const replaced = new Set(
+    shown?.differences.flatMap(({ layer, expected }) => {
+      const { op } = nodes.get(layer) ?? {};
+      return op && expected === nameOfKind(op.kind) ? layer : [];
+    }),
+  );
   const causes: (string | undefined)[] = [];
   const zeros = allowedZeros(graph, stateDict, results);
   const foldings: HalfFolding[] = [];
@@ -143,7 +150,8 @@ function compareConstants(
       const isWeight = role === "weight" && (node.op.kind === "conv" || node.op.kind === "linear");
       if (isWeight && !isProduct && !mayRemain)
         causes.push(problem === undefined ? undefined : causeOfAll(constant.values, actual, node.name));
-      // Missing constants of an operator that was replaced are not a separate finding.
+      // Missing constants of an operator that differs, and those of another in its place, are not a separate finding.
+      if (problem !== undefined && replaced.has(node.name)) continue;
       const deviates = deviating.has(node.name) || (merged && deviating.has(merged.name));
       if (problem !== undefined && !actual && deviates) continue;
       // Its steps follow from those of the activation, whatever they do to it.
@@ -169,11 +177,25 @@ function compareConstants(
     cause !== undefined &&
     causes.length >= FEWEST &&
     causes.every((other) => other === cause);
-  const [epsilon] = epsilons.values();
+  const shownEpsilons = [...epsilons.values()].filter((each) => each !== undefined);
+  const [epsilon] = shownEpsilons;
   const isEpsilon =
-    epsilons.size > 1 && epsilon !== undefined && [...epsilons.values()].every((other) => other === epsilon);
-  const shared = isOne ? cause : isEpsilon ? `the ε of every folded batch norm is ${epsilon}` : undefined;
-  const ofOneCause = isOne ? withWeights(graph) : new Set(epsilons.keys());
+    shownEpsilons.length > 1 &&
+    2 * shownEpsilons.length > epsilons.size &&
+    shownEpsilons.every((other) => other === epsilon);
+  const norms =
+    shownEpsilons.length === epsilons.size
+      ? "every folded batch norm"
+      : `${shownEpsilons.length} of ${epsilons.size} folded batch norms`;
+  const shared = isOne ? cause : isEpsilon ? `the ε of ${norms} is ${epsilon}` : undefined;
+  // Batch norms that the file keeps may have the same ε.
+  const withEpsilon = new Set([
+    ...[...epsilons].flatMap(([layer, each]) => (each === epsilon ? layer : [])),
+    ...(shown?.differences ?? []).flatMap(({ layer, found }) =>
+      found === `epsilon ${epsilon}` ? layer : [],
+    ),
+  ]);
+  const ofOneCause = isOne ? withWeights(graph) : withEpsilon;
   const isShared = ({ layer }: Fault): boolean => shared !== undefined && ofOneCause.has(layer);
   const [one] = faults.filter(isShared);
   const sentence = `${shared}: ${different} of ${compared} constants differ from the checkpoint's`;

@@ -1,7 +1,8 @@
 import { describe, expect, it } from "vitest";
 import type { LayerGraph, LayerNode } from "../../../src/arch/index.js";
 import type { Explanation } from "../../../src/verify/explain/index.js";
-import { consequences, mergeStreams, numericFaults, outputFaults } from "../../../src/verify/judge/faults.js";
+import { consequences, numericFaults, outputFaults } from "../../../src/verify/judge/faults.js";
+import { mergeStreams } from "../../../src/verify/judge/merge-faults.js";
 import type {
   Fault,
   FaultDraft,
