@@ -47,6 +47,8 @@ export interface OnnxruntimeTensor {
 export interface OnnxruntimeOptions {
   readonly enableMemPattern?: boolean;
   readonly executionProviders?: readonly string[];
+  /** Session configuration: nested keys are joined by dots. */
+  readonly extra?: { readonly session: { readonly intra_op: { readonly allow_spinning: "0" | "1" } } };
   readonly externalData?: readonly { readonly path: string; readonly data: Uint8Array }[];
   readonly graphOptimizationLevel: "all" | "disabled";
   readonly intraOpNumThreads?: number;
