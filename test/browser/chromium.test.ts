@@ -33,7 +33,7 @@ describe.skipIf(absentBrowser)(`Chromium ${absentBrowser || ""}`, () => {
   beforeAll(async () => {
     server = await serve();
     server.files.set("index.html", readFileSync(new URL("page.html", import.meta.url)));
-    browser = await openBrowser();
+    browser = await openBrowser({ graphics: true });
     page = await browser.newPage();
     await page.goto(`${server.origin}/index.html`);
   });

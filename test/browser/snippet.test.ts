@@ -19,7 +19,7 @@ describe.skipIf(absent)(`the page in docs/library.md ${absent || ""}`, () => {
   let server: Server;
   beforeAll(async () => {
     server = await serve();
-    browser = await openBrowser();
+    browser = await openBrowser({ graphics: true });
   });
   afterAll(async () => {
     await browser?.close();

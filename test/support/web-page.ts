@@ -21,7 +21,6 @@ export interface WebPage {
 interface OpenOptions {
   readonly width?: number;
   readonly language?: "en" | "ko";
-  readonly theme?: "light" | "dark";
   /** Where the page is, if another server has it; and a browser that has never been there, if another shall open it. */
   readonly server?: Server;
   readonly browser?: Pick<Browser, "newPage">;
@@ -64,7 +63,6 @@ export async function startWebPage(): Promise<WebPage> {
     async open({
       width = 1280,
       language = "en",
-      theme = "light",
       server: { origin } = server,
       browser: opener = browser,
     } = {}) {
@@ -77,7 +75,7 @@ export async function startWebPage(): Promise<WebPage> {
           misdeeds.push(request.url());
       });
       await page.setViewport({ width, height: 900 });
-      await page.emulateMediaFeatures([{ name: "prefers-color-scheme", value: theme }]);
+      await page.emulateMediaFeatures([{ name: "prefers-color-scheme", value: "light" }]);
       await page.goto(`${origin}/index.html`);
       await page.waitForSelector("#choose");
       await page.select("#language", language);
