@@ -1,15 +1,16 @@
 import type { LayerGraph } from "../../arch/index.js";
+import { someOf } from "../../core/text.js";
 import type { Explanation } from "../explain/index.js";
 import type { Fault, FaultDraft } from "../outcome/report.js";
 
-/** Faults that are one: of a layer that was moved, of all layers of an operation, and of a module that several streams share. */
+/** Faults that are one: of a layer that was moved, of many layers, and of a module that several streams share. */
 
-/** Minimum number of layers that are most of an operation's. */
-const MIN_MOST = 8;
+/** Minimum number of modules with the same difference for it to be one mistake: two may be two. */
+const MIN_SAME = 3;
 
 /**
- * Merges a difference of structure that most layers of an operation have into one fault, at the first of them, and that
- * of a layer that was moved, which is found in two places.
+ * Merges a difference of structure that several modules have, or all layers of an operation, into one fault, at the
+ * first of them, and that of a layer that was moved, which is found in two places.
  */
 export function mergeEverywhere({ nodes }: LayerGraph, faults: readonly FaultDraft[]): readonly FaultDraft[] {
   const kinds = new Map(nodes.map(({ name, op }) => [name, op.kind]));
@@ -21,13 +22,20 @@ export function mergeEverywhere({ nodes }: LayerGraph, faults: readonly FaultDra
     const layers = new Set(group.map(({ layer }) => layer));
     const ofKinds = new Set([...layers].map((layer) => kinds.get(layer)));
     const all = nodes.filter(({ op }) => ofKinds.has(op.kind)).length;
-    const areMost = layers.size === all || (layers.size >= MIN_MOST && 2 * layers.size > all);
-    if (differenceOf(fault) === undefined || layers.size < 2 || !areMost) return [fault];
+    const modules = new Map(group.toReversed().map((other) => [moduleOf(other), other.layer]));
+    const isOne = layers.size === all || modules.size >= MIN_SAME;
+    if (differenceOf(fault) === undefined || layers.size < 2 || !isOne) return [fault];
     const one = merged(group);
+    const others = [...modules.values()].reverse().filter((layer) => layer !== one.layer);
     const count = layers.size === all ? `all ${all}` : `${layers.size} of ${all}`;
-    const explanation = `${one.explanation}; the same at ${count} layers of its kind`;
-    return fault === group[0] ? [{ ...one, explanation }] : [];
+    const where = 2 * layers.size > all ? `${count} layers of its kind` : someOf(others);
+    return fault === group[0] ? [{ ...one, explanation: `${one.explanation}; the same at ${where}` }] : [];
   });
+}
+
+/** The module that all streams of a block share, for a layer of a gate. */
+function moduleOf({ layer, stream }: FaultDraft): string {
+  return stream === undefined ? layer : layer.replace(`[${stream}]`, "[]");
 }
 
 /**
@@ -42,10 +50,13 @@ export function mergeStreams(
 ): readonly FaultDraft[] {
   const groups = new Map<string, FaultDraft[]>();
   for (const { says, difference: _, ...fault } of faults) {
-    const { layer, stream, kind, cause, explanation } = fault;
-    const module = stream === undefined ? layer : layer.replace(`[${stream}]`, "[]");
+    const { layer, kind, cause, explanation } = fault;
     const found = cause === undefined ? undefined : explanations.get(layer)?.says;
-    const key = JSON.stringify([module, kind, kind === "numeric" ? (found ?? "") : (says ?? explanation)]);
+    const key = JSON.stringify([
+      moduleOf(fault),
+      kind,
+      kind === "numeric" ? (found ?? "") : (says ?? explanation),
+    ]);
     groups.set(key, [...(groups.get(key) ?? []), fault]);
   }
   return [...groups.values()].map(merged);
@@ -60,7 +71,10 @@ function merged(faults: readonly FaultDraft[]): Fault {
     (a, b) => marginOf(b) - marginOf(a),
   ) as [Fault];
   const most = Math.max(...faults.map(marginOf));
-  const streams = [...new Set(faults.flatMap(({ stream }) => stream ?? []))].sort((a, b) => a - b);
+  const sharing = faults.filter(
+    (fault) => fault.layer !== moduleOf(fault) && moduleOf(fault) === moduleOf(first),
+  );
+  const streams = [...new Set(sharing.flatMap(({ stream }) => stream ?? []))].sort((a, b) => a - b);
   return {
     ...worst,
     layer: first.layer,

@@ -2,7 +2,7 @@ import { describe, expect, it } from "vitest";
 import type { LayerGraph, LayerNode } from "../../../src/arch/index.js";
 import type { Explanation } from "../../../src/verify/explain/index.js";
 import { consequences, numericFaults, outputFaults } from "../../../src/verify/judge/faults.js";
-import { mergeStreams } from "../../../src/verify/judge/merge-faults.js";
+import { mergeEverywhere, mergeStreams } from "../../../src/verify/judge/merge-faults.js";
 import type {
   Fault,
   FaultDraft,
@@ -172,6 +172,30 @@ describe("mergeStreams", () => {
       fault(i + 1, null, { kind: "structure", explanation }),
     );
     expect(mergeStreams(structures, new Map())).toEqual(structures);
+  });
+});
+
+describe("mergeEverywhere", () => {
+  const found = (explanation: string) => (layer: string) =>
+    ({ layer, kind: "structure", margin: null, explanation }) as const;
+
+  it("makes one fault of the same difference in many layers, and keeps two apart", () => {
+    const [clips, others] = [["a", "c", "d"].map(found("Clip")), ["b", "e"].map(found("Elu"))];
+    expect(mergeEverywhere(CHAIN, [...clips, ...others])).toEqual([
+      { ...clips[0], explanation: "Clip; the same at 3 of 5 layers of its kind" },
+      ...others,
+    ]);
+  });
+
+  it("counts a gate once for all its streams", () => {
+    const gates = [1, 2, 3].map((stream) => ({ ...found("Clip")(`gate[${stream}].relu`), stream }));
+    const names = [...gates.map(({ layer }) => layer), "f", "g"];
+    const graph = graphOf(...CHAIN.nodes, ...names.map((name) => layer(name, "images")));
+    expect(mergeEverywhere(graph, gates)).toEqual(gates);
+    const all = [...["a", "b"].map(found("Clip")), ...gates];
+    expect(mergeEverywhere(graph, all)).toEqual([
+      { ...all[0], explanation: "Clip; the same at b, gate[1].relu" },
+    ]);
   });
 });
 
