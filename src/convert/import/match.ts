@@ -8,6 +8,7 @@ import {
   type OsnetSpec,
 } from "../../arch/index.js";
 import { InputError } from "../../core/errors.js";
+import type { Tensor } from "../../core/tensor.js";
 import type { NormFloor } from "../export/options.js";
 import type { OnnxModel } from "../formats/onnx/model.js";
 import { withoutCopies } from "./copies.js";
@@ -54,6 +55,8 @@ export interface GraphMatch {
   readonly roundings: ReadonlyMap<string, Roundings>;
   /** All differences from the architecture, in network order; empty for a faithful file. */
   readonly differences: readonly Difference[];
+  /** Constants that were computed from others, by the names of their values: the runtime's must be the same. */
+  readonly computed: ReadonlyMap<string, Tensor>;
   /** Where activations are first rounded to integers, which changes values, not weights. */
   readonly quantised: Difference | undefined;
 }
@@ -177,6 +180,7 @@ function assemble(graph: LayerGraph, foreign: ForeignGraph, walked: Walk, subjec
     differences: oneToALayer(differences.filter(({ layer }) => needed.has(layer))).sort(
       (a, b) => (order.get(a.layer) ?? 0) - (order.get(b.layer) ?? 0),
     ),
+    computed: foreign.computed,
     quantised: quantisedAt(graph, foreign, walked, first.layer),
   };
 }

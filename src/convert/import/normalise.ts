@@ -35,7 +35,7 @@ const normalised = new WeakMap<OnnxModel, ForeignGraph>();
 function readModel(model: OnnxModel, subject: string): ForeignGraph {
   const { graph, blocks } = unblocked(model.graph, subject);
   const read = readGraph(graph, subject);
-  const { values, census, isHalf, input, first } = read;
+  const { values, census, computed, isHalf, input, first } = read;
   const outputs = graph.outputs.map(({ name }) => {
     const value = values.get(name);
     return value?.kind === "node" && !value.planes ? value : undefined;
@@ -50,6 +50,7 @@ function readModel(model: OnnxModel, subject: string): ForeignGraph {
     }),
     blocks,
     census,
+    computed,
     quantiser: quantiserIn(graph, read),
   };
 }
@@ -86,7 +87,7 @@ function hasQuantiser({ nodes }: OnnxGraph, taken: ReadGraph["taken"]): boolean 
 }
 
 /** The meaning of each value of a graph, and what was read along the way. */
-interface ReadGraph extends Pick<NodeReader, "census" | "taken" | "isHalf"> {
+interface ReadGraph extends Pick<NodeReader, "census" | "computed" | "taken" | "isHalf"> {
   readonly values: ReadonlyMap<string, Value>;
   /** The graph's input for images, and its node. */
   readonly input: OnnxValue;
@@ -104,8 +105,8 @@ export function readGraph(graph: OnnxGraph, subject: string): ReadGraph {
   const [batch] = towardsNchw(first.reading?.layout ?? NCHW).map((axis) => input.shape?.[axis]);
   const reader = nodeReader(graph, subject, typeof batch === "number" ? batch : undefined);
   readNodes(graph, { values, around: undefined }, reader);
-  const { census, taken, isHalf } = reader;
-  return { values, census, taken, isHalf, input, first };
+  const { census, computed, taken, isHalf } = reader;
+  return { values, census, computed, taken, isHalf, input, first };
 }
 
 /**
@@ -237,6 +238,8 @@ interface NodeReader {
   /** How many images the file takes, where it fixes that. */
   readonly batch: number | undefined;
   readonly census: Map<string, number>;
+  /** The constants of the graph, but not of its branches, that were computed from others. */
+  readonly computed: Map<string, Tensor>;
   /** Counts the elements of constants that were derived from others. */
   readonly meter: (elements: number) => void;
   /** The scope in which each node was first the meaning of a value. */
@@ -251,6 +254,7 @@ function nodeReader(graph: OnnxGraph, subject: string, batch: number | undefined
     batch,
     isHalf: isHalfPrecision(graph),
     census: new Map(),
+    computed: new Map(),
     meter: budget([...graph.initializers.values()], subject),
     origins: new Map(),
     taken: new Map(),
@@ -258,7 +262,7 @@ function nodeReader(graph: OnnxGraph, subject: string, batch: number | undefined
 }
 
 function readNodes({ initializers, nodes }: OnnxGraph, scope: Scope, reader: NodeReader): void {
-  const { subject, isHalf, batch, census, meter, origins } = reader;
+  const { subject, isHalf, batch, census, computed, meter, origins } = reader;
   for (const [name, tensor] of initializers) scope.values.set(name, { kind: "constant", tensor });
   const readersOf = readersIn(nodes);
   for (const node of nodes) {
@@ -280,7 +284,10 @@ function readNodes({ initializers, nodes }: OnnxGraph, scope: Scope, reader: Nod
       const visible = scope.around ? unnamed(value, output) : value;
       scope.values.set(output, visible);
       if (visible.kind === "node" && !origins.has(visible.node)) origins.set(visible.node, scope);
-      meter(elementsOf(newTensors(value, inputs)));
+      const made = newTensors(value, inputs);
+      meter(elementsOf(made));
+      const [constant] = value.kind === "constant" && !scope.around && !isGiven(node) ? made : [];
+      if (constant) computed.set(output, constant);
     });
   }
 }
@@ -401,6 +408,14 @@ function budget(given: readonly Tensor[], subject: string): NodeReader["meter"] 
     if (computed > most)
       throw malformed(subject, "constants that expand without limit", `at most ${most} elements of them`);
   };
+}
+
+/** Whether a node is a constant that the file has as it is. */
+function isGiven({ opType, attributes }: OnnxNode): boolean {
+  const values = [...attributes.values()].flatMap(({ type, value }) =>
+    type === "int" || type === "ints" ? value : [],
+  );
+  return opType === "Constant" && values.every((value) => Math.abs(value) < Number.MAX_SAFE_INTEGER);
 }
 
 function newTensors(value: Value, inputs: readonly (Value | undefined)[]): readonly Tensor[] {

@@ -91,8 +91,17 @@ export interface ModelBackend extends Backend {
    * @param segments all layers, in the order to yield them in
    */
   run(images: Tensor<"float32">, segments?: readonly Segment[]): AsyncIterable<LayerOutput>;
+  /** For ONNX: values of the file as the runtime has them, of any type. */
+  valuesOf?(names: readonly string[], images: Tensor<"float32">): Promise<ReadonlyMap<string, RuntimeValue>>;
   /** The unmodified model. The runtime is loaded on the first run. */
   load(outputs: readonly OutputPlace[], options?: LoadOptions): LoadedModel;
+}
+
+/** A value as a runtime has it: halves as their bits, 64-bit integers as BigInts. */
+export interface RuntimeValue {
+  /** The element type, by ONNX's name. */
+  readonly type: string;
+  readonly data: ArrayLike<unknown>;
 }
 
 /** The hardware and software of a run, if it is more than a package of this machine. */

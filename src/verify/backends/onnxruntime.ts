@@ -216,6 +216,23 @@ export function onnxruntimeBackend(
     }
   }
 
+  async function valuesOf(
+    names: readonly string[],
+    images: Tensor<"float32">,
+  ): Promise<ReadonlyMap<string, OnnxruntimeTensor>> {
+    const parts = openParts(file.bytes);
+    const part = parts?.part(names, new Set(), new Set());
+    const copy =
+      part && parts
+        ? parts.encode(part, new Map())
+        : appendOutputs(
+            file.bytes,
+            names.filter((name) => !outputs.includes(name)),
+          );
+    const readsImages = part?.inputs.includes(imagesName) ?? true;
+    return tapped(copy, images, names, { values: [], images: readsImages });
+  }
+
   const continues = isFloat32(model);
   return {
     name,
@@ -227,6 +244,7 @@ export function onnxruntimeBackend(
       const parts = segments.length > 1 && continues ? openParts(file.bytes) : undefined;
       return parts ? inParts(images, segments, parts) : inRuns(images, segments);
     },
+    valuesOf,
     load(places: readonly OutputPlace[], options: LoadOptions = {}) {
       const session = open(options.copy ? file.bytes : "as a program opens it", options);
       const names = places.map(({ name }) => name);

@@ -26,6 +26,7 @@ import { tfjsBackend } from "../backends/tfjs.js";
 import { inOrder, nearestImages, pixelsOf, rawImages } from "../inputs/images.js";
 import type { Party } from "../outcome/report.js";
 import { type Located, locate, onnxNames, tfjsNames } from "../weights/located.js";
+import { withComputed, withConditions } from "./assumptions.js";
 import { type Candidate, halfPrecision, PART_ELEMENTS, segmentsOf } from "./candidate.js";
 import { accountForOutputs, misnamedOutputs } from "./outputs.js";
 import { accountedFaults, deviationsOf, inputFaults, quantisedFaults, structureFaults } from "./structure.js";
@@ -120,45 +121,13 @@ function openOnnx(
     located,
     runtime,
   );
-  return conditions ? withConditions(runnable, conditions, runtime) : runnable;
-}
-
-/** A model whose branches were taken beforehand: the runtime must take the same ones. */
-function withConditions(
-  runnable: RunnableModel,
-  { model, values }: NonNullable<ReturnType<typeof withoutBranches>["conditions"]>,
-  runtime: RuntimeName,
-): RunnableModel {
-  return {
-    ...runnable,
-    backend(layers, subject) {
-      const backend = runnable.backend(layers, subject);
-      const decisions = onnxruntimeBackend(
-        { bytes: encodeOnnx(model) },
-        model,
-        [...values.keys()],
-        subject,
-        runtime,
-      );
-      return {
-        ...backend,
-        async *run(images, segments) {
-          for await (const { name, tensor } of decisions.run(images)) {
-            const [number] = tensor.data;
-            if (number === Number(values.get(name))) continue;
-            throw new InputError({
-              code: "unsupported",
-              subject,
-              found: "an If whose branch in the runtime is not the one that its condition was read as",
-              expected: "conditions that follow from shapes",
-              remedy: "export the model without control flow",
-            });
-          }
-          yield* backend.run(images, segments);
-        },
-      };
-    },
-  };
+  return conditions
+    ? {
+        ...runnable,
+        backend: (layers, subject) =>
+          withConditions(runnable.backend(layers, subject), conditions, subject, runtime),
+      }
+    : runnable;
 }
 
 /** Another tool may have added a normalisation of pixels without renaming anything. */
@@ -177,7 +146,11 @@ export function runnableOnnx(
     onnx,
     located,
     backend(values, subject) {
-      const backend = onnxruntimeBackend(file, onnx, values, subject, runtime);
+      const backend = withComputed(
+        onnxruntimeBackend(file, onnx, values, subject, runtime),
+        located.match?.computed ?? new Map(),
+        subject,
+      );
       // A faithful file has the network's windows, which fit if the reference runs.
       if (located.match?.differences.length === 0 && !hasLoop(onnx.graph)) return backend;
       return guarded(backend, onnx, subject);

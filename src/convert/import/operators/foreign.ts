@@ -250,6 +250,8 @@ export interface ForeignGraph {
   readonly blocks: ReadonlyMap<string, ChannelBlocks>;
   /** The number of each operator in the file; a decided `If` counts as its branch. */
   readonly census: ReadonlyMap<string, number>;
+  /** Constants that were computed from others, by the names of their values: the runtime's must be the same. */
+  readonly computed: ReadonlyMap<string, Tensor>;
   /** The first operator that rounds an activation to integers, and that activation, unless it is inside a branch. */
   readonly quantiser: { readonly opType: string; readonly of: ForeignNode | undefined } | undefined;
 }

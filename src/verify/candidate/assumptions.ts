@@ -1,0 +1,91 @@
+import { encodeOnnx } from "../../convert/formats/onnx/encode.js";
+import type { withoutBranches } from "../../convert/import/branches.js";
+import { isFloat } from "../../convert/import/operators/constants.js";
+import { InputError } from "../../core/errors.js";
+import type { Tensor } from "../../core/tensor.js";
+import { toReal } from "../../core/tensor-cast.js";
+import type { ModelBackend, RuntimeName, RuntimeValue } from "../backends/backend.js";
+import { onnxruntimeBackend } from "../backends/onnxruntime.js";
+
+/** What an ONNX file was read as before it ran: the runtime must read the same. */
+
+/** A model whose branches were taken beforehand: the runtime must take the same ones. */
+export function withConditions(
+  backend: ModelBackend,
+  { model, values }: NonNullable<ReturnType<typeof withoutBranches>["conditions"]>,
+  subject: string,
+  runtime: RuntimeName,
+): ModelBackend {
+  const decisions = onnxruntimeBackend(
+    { bytes: encodeOnnx(model) },
+    model,
+    [...values.keys()],
+    subject,
+    runtime,
+  );
+  return {
+    ...backend,
+    async *run(images, segments) {
+      for await (const { name, tensor } of decisions.run(images)) {
+        const [number] = tensor.data;
+        if (number === Number(values.get(name))) continue;
+        throw new InputError({
+          code: "unsupported",
+          subject,
+          found: "an If whose branch in the runtime is not the one that its condition was read as",
+          expected: "conditions that follow from shapes",
+          remedy: "export the model without control flow",
+        });
+      }
+      yield* backend.run(images, segments);
+    },
+  };
+}
+
+/** A file with constants that were computed from others: the runtime must compute the same ones. */
+export function withComputed(
+  backend: ModelBackend,
+  computed: ReadonlyMap<string, Tensor>,
+  subject: string,
+): ModelBackend {
+  if (computed.size === 0) return backend;
+  return {
+    ...backend,
+    async *run(images, segments) {
+      const values = await backend.valuesOf?.([...computed.keys()], images);
+      for (const [name, tensor] of computed) {
+        const value = values?.get(name);
+        if (value && isSame(tensor, value)) continue;
+        throw new InputError({
+          code: "unsupported",
+          subject,
+          found: `the constant ${JSON.stringify(name.slice(0, 80))}, which has other numbers in ${backend.name} than were read from the graph`,
+          expected: "the same numbers",
+          remedy: "export the model with its constants folded",
+        });
+      }
+      yield* backend.run(images, segments);
+    },
+  };
+}
+
+/** Whether a runtime has the numbers of a constant. In a copy of a file, the ends of an int64 are clamped. */
+function isSame(read: Tensor, { type, data }: RuntimeValue): boolean {
+  if (data.length !== read.data.length) return false;
+  if (isFloat(read)) {
+    const found =
+      type === "float16"
+        ? toReal({ ...read, dtype: "float16", data: data as Uint16Array }, "constant").data
+        : data;
+    return toReal(read, "constant").data.every(
+      (number, at) => number === found[at] || Object.is(number, found[at]),
+    );
+  }
+  const most = BigInt(Number.MAX_SAFE_INTEGER);
+  return Array.from(read.data as ArrayLike<number | bigint>, BigInt).every((number, at) => {
+    const value = data[at] as number | bigint;
+    if (typeof value === "number" && !Number.isInteger(value)) return false;
+    const clamped = number > most ? most : number < -most ? -most : number;
+    return BigInt(value) === number || BigInt(value) === clamped;
+  });
+}

@@ -1,0 +1,155 @@
+import { describe, expect, it } from "vitest";
+import { dtypeToCode, int, type OnnxNode, onnxNode } from "../../../src/convert/formats/onnx/model.js";
+import type { DType, Tensor } from "../../../src/core/tensor.js";
+import { openVerification } from "../../../src/verify/open.js";
+import type { ParityReport } from "../../../src/verify/outcome/report.js";
+import { verify } from "../../../src/verify/verify.js";
+import { anonymous, replaceNode, withConstants } from "../../convert/import/graphs.js";
+import { tinyCheckpoint } from "../../mutation/families.js";
+import { convert, openReference, rewriteOnnx, SMALL } from "../../support/osnet.js";
+
+/** Arithmetic in a graph that runtimes and a reader of graphs could do in two ways. */
+
+const checkpoint = tinyCheckpoint("block");
+const RELU = "conv2.0.conv2b.0.relu";
+
+async function judged(
+  nodes: (x: string, y: string) => readonly OnnxNode[],
+  constants: Readonly<Record<string, Tensor>> = {},
+): Promise<ParityReport> {
+  const bytes = rewriteOnnx(convert(checkpoint), (model) =>
+    anonymous(
+      withConstants(
+        replaceNode(model, RELU, ({ inputs: [x = ""] }) => nodes(x, RELU)),
+        constants,
+      ),
+    ),
+  );
+  return verify(
+    await openVerification({ name: "m.onnx", bytes }, openReference(checkpoint), { size: SMALL }),
+  );
+}
+
+const cast = (y: string, x: string, dtype: DType): OnnxNode =>
+  onnxNode(y, "Cast", [x], { to: int(dtypeToCode(dtype)) });
+const floats = (...values: readonly number[]): Tensor => ({
+  dtype: "float32",
+  shape: [values.length],
+  data: Float32Array.from(values),
+});
+const doubles = (...values: readonly number[]): Tensor => ({
+  dtype: "float64",
+  shape: [],
+  data: Float64Array.from(values),
+});
+const whole = (value: bigint): Tensor => ({ dtype: "int64", shape: [1], data: BigInt64Array.of(value) });
+
+/** A ReLU of x times the constant `c`, which is a ReLU of x if that is 1. */
+const timesC = (x: string, y: string): readonly OnnxNode[] => [
+  onnxNode("product", "Mul", [x, "c"]),
+  onnxNode(y, "Relu", ["product"]),
+];
+
+describe("a constant that is computed in the graph", () => {
+  it("may be what it was read as", async () => {
+    const quotient = [onnxNode("c", "Div", ["a", "b"])];
+    const report = await judged((x, y) => [...quotient, ...timesC(x, y)], { a: floats(3), b: floats(3) });
+    expect(report).toMatchObject({ passed: true, faults: [] });
+  });
+
+  it.each<[string, readonly OnnxNode[], Readonly<Record<string, Tensor>>]>([
+    [
+      "a quotient of lists of floats",
+      [
+        onnxNode("a", "Concat", ["three"], { axis: int(0) }),
+        onnxNode("b", "Concat", ["two"], { axis: int(0) }),
+        onnxNode("whole", "Div", ["a", "b"]),
+        cast("c", "whole", "float32"),
+      ],
+      { three: floats(3), two: floats(2) },
+    ],
+    [
+      "a whole number that no double has",
+      [cast("large", "whole", "float32"), onnxNode("c", "Mul", ["large", "small"])],
+      { whole: whole(2n ** 60n + 2n ** 36n + 1n), small: floats(2 ** -60) },
+    ],
+    [
+      "an attribute beyond the whole numbers of doubles",
+      [
+        onnxNode("whole", "Constant", [], { value_int: int(2 ** 62) }),
+        cast("large", "whole", "float32"),
+        onnxNode("c", "Mul", ["large", "small"]),
+      ],
+      { small: floats(2 ** -63) },
+    ],
+  ])("and is another number in the runtime is refused: %s", async (_, nodes, constants) => {
+    await expect(judged((x, y) => [...nodes, ...timesC(x, y)], constants)).rejects.toMatchObject({
+      code: "unsupported",
+      message: expect.stringMatching(
+        /^m\.onnx: found the constant ".*", which has other numbers in onnxruntime/,
+      ),
+    });
+  });
+});
+
+/** What is always true of x, to a reader that rounds otherwise than the runtime, and then chooses the ReLU. */
+const ifTrue = (x: string, y: string): readonly OnnxNode[] => [
+  onnxNode("active", "Relu", [x]),
+  onnxNode(y, "Where", ["truth", "active", x]),
+];
+
+describe("a truth about an activation", () => {
+  it.each<[string, (x: string) => readonly OnnxNode[], Readonly<Record<string, Tensor>>]>([
+    [
+      "by whole numbers that are dequantised",
+      (x) => [
+        onnxNode("positive", "Greater", [x, "zero"]),
+        cast("bits", "positive", "uint8"),
+        onnxNode("taken", "DequantizeLinear", ["bits", "two", "none"]),
+        cast("given", "positive", "float32"),
+        onnxNode("truth", "Equal", ["taken", "given"]),
+      ],
+      {
+        zero: floats(0),
+        two: { ...floats(2), shape: [] },
+        none: { dtype: "uint8", shape: [], data: Uint8Array.of(0) },
+      },
+    ],
+    [
+      "by factors that float32 does not have",
+      (x) => [
+        cast("wide", x, "float64"),
+        onnxNode("product", "Mul", ["wide", "factor"]),
+        onnxNode("sum", "Add", ["wide", "wide"]),
+        onnxNode("truth", "Equal", ["product", "sum"]),
+      ],
+      { factor: doubles(2 * (1 + 2 ** -40)) },
+    ],
+    [
+      "by quotients that round to one",
+      (x) => [onnxNode("quotient", "Div", [x, "near"]), onnxNode("truth", "Equal", ["quotient", x])],
+      { near: floats(1 - 2 ** -24) },
+    ],
+  ])("is not read as one if the runtime computes another: %s", async (_, nodes, constants) => {
+    const { faults } = await judged((x, y) => [...nodes(x), ...ifTrue(x, y)], constants);
+    expect(faults[0]).toMatchObject({ kind: "structure" });
+  });
+});
+
+describe("a Dropout", () => {
+  it("whose training mode is computed from no sizes is one in training", async () => {
+    const mode: Tensor = { dtype: "bool", shape: [1], data: Uint8Array.of(1) };
+    const { passed } = await judged(
+      (x, y) => [
+        onnxNode("mode", "ConstantOfShape", ["sizes"], { value: { type: "tensor", value: mode } }),
+        onnxNode("dropped", "Dropout", [x, "ratio", "mode"]),
+        onnxNode(y, "Relu", ["dropped"]),
+      ],
+      {
+        sizes: { dtype: "int64", shape: [0], data: new BigInt64Array() },
+        ratio: { ...floats(0.5), shape: [] },
+      },
+    );
+    expect(passed).toBe(false);
+  });
+});
