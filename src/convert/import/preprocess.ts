@@ -40,6 +40,15 @@ export function preprocessing(
       [order, scale, shift] = [moved(order), moved(scale), moved(shift)];
     } else unknown.push(nameOf(step));
   }
+  // What was read as nothing between steps that cancel could be anything at the numbers in between.
+  const [first] = steps.filter((step) => step.constants.bias);
+  if (
+    first &&
+    unknown.length === 0 &&
+    scale.every((value) => value === 1) &&
+    shift.every((value) => value === 0)
+  )
+    unknown.push(nameOf(first));
   const { layout = NCHW } = raw.reading ?? {};
   return { input, preprocess: { layout, dtype, order, scale, shift, isHalf, unknown } };
 }

@@ -137,13 +137,27 @@ const ACTIVATIONS: readonly Pair[] = [
       at(
         "conv1.bn",
         (x, y, node) => [
-          onnxNode("a", "Add", [x, "one"]),
-          onnxNode("b", "Mul", ["a", "up"]),
+          onnxNode("b", "Mul", [x, "up"]),
           onnxNode("c", "Mul", ["b", "down"]),
-          onnxNode("d", "Sub", ["c", "one"]),
-          { ...node, inputs: ["d", ...node.inputs.slice(1)], outputs: [y] },
+          { ...node, inputs: ["c", ...node.inputs.slice(1)], outputs: [y] },
         ],
-        { one: scalar(1), up: scalar(2 ** k), down: scalar(2 ** -k) },
+        { up: scalar(2 ** k), down: scalar(2 ** -k) },
+      ),
+    { twin: "elsewhere" },
+  ),
+  pair(
+    "conv1.bn",
+    "images to which nothing is added and taken away",
+    [0, 1],
+    (k) =>
+      at(
+        "conv1.bn",
+        (x, y, node) => [
+          onnxNode("a", "Add", [x, "number"]),
+          onnxNode("b", "Sub", ["a", "number"]),
+          { ...node, inputs: ["b", ...node.inputs.slice(1)], outputs: [y] },
+        ],
+        { number: scalar(k) },
       ),
     { twin: "elsewhere" },
   ),

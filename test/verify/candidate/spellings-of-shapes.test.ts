@@ -1,4 +1,5 @@
-import { int, ints, type OnnxNode, onnxNode } from "../../../src/convert/formats/onnx/model.js";
+import { dtypeToCode, int, ints, type OnnxNode, onnxNode } from "../../../src/convert/formats/onnx/model.js";
+import type { DType } from "../../../src/core/tensor.js";
 import { attribute, floats, type OnnxEdit, scalar, wholes } from "../../mutation/onnx-edits.js";
 import { at, behind, type Constants, type Pair, pair, testPairs, upTo } from "./spelling-pairs.js";
 
@@ -170,34 +171,49 @@ const PADDED: readonly Pair[] = [
 
 const POOL = "conv2.0.gate[2].global_avgpool";
 
+/** Means as torch's `as_strided` takes them from a line of all, by places that are cast to a type and back. */
+const strided = (stride: number, type: DType = "int64"): OnnxEdit =>
+  behind(
+    POOL,
+    (x, y) => [
+      onnxNode("shape", "Shape", ["images"]),
+      onnxNode("batch", "Gather", ["shape", "zero"]),
+      onnxNode("images.at", "Range", ["zero", "batch", "one"]),
+      onnxNode("rows", "Mul", ["images.at", "stride"]),
+      onnxNode("cast", "Cast", ["rows"], { to: int(dtypeToCode(type)) }),
+      onnxNode("back", "Cast", ["cast"], { to: int(dtypeToCode("int64")) }),
+      onnxNode("four", "Unsqueeze", ["back", "axes"]),
+      onnxNode("places", "Add", ["four", "channels"]),
+      onnxNode("line", "Reshape", [x, "all"]),
+      onnxNode(y, "Gather", ["line", "places"]),
+    ],
+    {
+      zero: { ...wholes(0), shape: [] },
+      one: { ...wholes(1), shape: [] },
+      stride: { ...wholes(stride), shape: [] },
+      axes: wholes(1, 2, 3),
+      channels: { ...wholes(...upTo(CHANNELS)), shape: [1, CHANNELS, 1, 1] },
+      all: wholes(-1),
+    },
+  );
+
 const STRIDED: readonly Pair[] = [
   pair(
     POOL,
     "as_strided of means, as torch exports a network with its channels last",
     [CHANNELS, CHANNELS - 1],
-    (stride) =>
-      behind(
-        POOL,
-        (x, y) => [
-          onnxNode("shape", "Shape", ["images"]),
-          onnxNode("batch", "Gather", ["shape", "zero"]),
-          onnxNode("images.at", "Range", ["zero", "batch", "one"]),
-          onnxNode("rows", "Mul", ["images.at", "stride"]),
-          onnxNode("four", "Unsqueeze", ["rows", "axes"]),
-          onnxNode("places", "Add", ["four", "channels"]),
-          onnxNode("line", "Reshape", [x, "all"]),
-          onnxNode(y, "Gather", ["line", "places"]),
-        ],
-        {
-          zero: { ...wholes(0), shape: [] },
-          one: { ...wholes(1), shape: [] },
-          stride: { ...wholes(stride), shape: [] },
-          axes: wholes(1, 2, 3),
-          channels: { ...wholes(...upTo(CHANNELS)), shape: [1, CHANNELS, 1, 1] },
-          all: wholes(-1),
-        },
-      ),
+    (stride) => strided(stride),
     { twin: "structural" },
+  ),
+  // float32 has no odd places above 2^24.
+  pair<DType>(
+    POOL,
+    "as_strided by places of 64 bits",
+    ["int64", "float32"],
+    (type) => strided(CHANNELS, type),
+    {
+      twin: "structural",
+    },
   ),
 ];
 

@@ -229,5 +229,5 @@ function mapTensor(tensor: Tensor, { channels = 1 }: Form, change: (value: numbe
   // Callers ignore integers and constants with more than one value per channel.
   if (!isFloat(tensor) || tensor.data.length > channels) return tensor;
   const { data } = toReal(tensor, "constant");
-  return { dtype: "float32", shape: tensor.shape, data: Float32Array.from(data, change) };
+  return { dtype: "float64", shape: tensor.shape, data: Float64Array.from(data, change) };
 }

@@ -12,11 +12,17 @@ export function constantOf({ attributes }: OnnxNode): Tensor | undefined {
     if (type === "tensor") return value;
     if (type === "float") return { dtype: "float32", shape: [], data: Float32Array.of(value) };
     if (type === "floats") return { dtype: "float32", shape: [value.length], data: Float32Array.from(value) };
-    if (type === "int") return { dtype: "int64", shape: [], data: BigInt64Array.of(BigInt(value)) };
+    if (type === "int") return { dtype: "int64", shape: [], data: BigInt64Array.of(int64(value)) };
     if (type === "ints")
-      return { dtype: "int64", shape: [value.length], data: BigInt64Array.from(value, BigInt) };
+      return { dtype: "int64", shape: [value.length], data: BigInt64Array.from(value, int64) };
   }
   return undefined;
+}
+
+/** Attributes are clamped to ±(2⁵³ − 1); those that are read as larger are the ends of an int64, which mean "to the end". */
+function int64(value: number): bigint {
+  if (Math.abs(value) < Number.MAX_SAFE_INTEGER) return BigInt(value);
+  return value > 0 ? 2n ** 63n - 1n : -(2n ** 63n);
 }
 
 /** The same elements in another shape; undefined if they do not fill it. */
@@ -84,6 +90,9 @@ export function perChannel(tensor: Tensor, { rank, channels }: Form): Tensor<"fl
   if (!alongChannels || (length !== 1 && length !== channels)) return undefined;
   const values = toReal(tensor, "constant").data;
   const data = Float32Array.from({ length: channels }, (_, index) => values[length === 1 ? 0 : index] ?? 0);
+  // What is a factor without rounding only after its own rounding is another function.
+  if (data.some((value, index) => value !== values[length === 1 ? 0 : index] && isExactFactor(value)))
+    return undefined;
   return { ...tensor, dtype: "float32", shape: [channels], data };
 }
 
@@ -125,6 +134,7 @@ export const readCast: OperatorReader = ({ node, inputs: [input, like], output, 
   if (!dtype) return undefined;
   if (tensor) return isWidened(tensor, dtype) ? input : cast(tensor, dtype);
   // In a narrower type, sizes of large images or of many would wrap around.
+  if (input?.kind === "places") return dtype === "int64" ? input : undefined;
   if (input?.kind !== "node") return SIZE_DTYPES.has(dtype) ? input : undefined;
   if (!isFloatType(dtype)) return undefined;
   if (isHalf) return input;
@@ -255,7 +265,8 @@ const MAX_EXPANDED = 1 << 16;
 /** Zeros of a constant shape, or another value. Only short lists are of use. */
 export const readConstantOfShape: OperatorReader = ({ node, inputs }) => {
   const shape = numbers(inputs[0]);
-  const [length = 0, ...rest] = shape ?? [];
+  // No sizes are those of a single number.
+  const [length = 1, ...rest] = shape ?? [];
   const value = node.attributes.get("value");
   const fill: Tensor =
     value?.type === "tensor" ? value.value : { dtype: "float32", shape: [1], data: Float32Array.of(0) };
@@ -264,7 +275,7 @@ export const readConstantOfShape: OperatorReader = ({ node, inputs }) => {
   const data = new DTYPES[fill.dtype](length);
   // One array type on both sides.
   (data as Float32Array).fill(fill.data[0] as number);
-  return { kind: "constant", tensor: { ...fill, shape: [length], data } };
+  return { kind: "constant", tensor: { ...fill, shape: shape.length === 0 ? [] : [length], data } };
 };
 
 function truth(value: boolean): Tensor {

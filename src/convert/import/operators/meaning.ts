@@ -9,13 +9,13 @@ import {
   type Value,
 } from "./foreign.js";
 import { ELEMENTWISE, laidOut, onNchw } from "./layouts.js";
-import { clipBounds, piecesOf, simplest } from "./pieces.js";
+import { clipBounds, ON_WHOLE_NUMBERS, piecesOf, simplest } from "./pieces.js";
 import { inPlanes, onMap } from "./planes.js";
 import { laterOutput } from "./quantised.js";
 import { readerOf } from "./readers.js";
 import { passedOn } from "./reshape.js";
 import { readPlaces, sizesPassedOn, wholeArithmetic } from "./shapes.js";
-import { attributeOrInput, int, type OperatorSite } from "./site.js";
+import { asNode, attributeOrInput, int, type OperatorSite } from "./site.js";
 import { joinedForm, ofStacked } from "./stacks.js";
 
 /** What an output of an operator is: of one that no reader knows, an operator by its name. */
@@ -25,6 +25,9 @@ export function meaning(site: OperatorSite, index: number): Value {
   if (later) return later;
   if (OF_TWO.has(node.opType) && site.inputs.length !== 2) return unknown(site, node.opType);
   if (!OF_SEVERAL.has(node.opType) && site.inputs.slice(1).some((value) => value?.kind === "node"))
+    return unknown(site, node.opType);
+  // What other operators make of truth values and whole numbers is not what they make of the same floats.
+  if (site.inputs.some((value) => asNode(value)?.pieces?.isWhole) && !ON_WHOLE_NUMBERS.has(node.opType))
     return unknown(site, node.opType);
   return narrowed(meaningInPlanes(ofStacked(site) ?? site, index), site);
 }

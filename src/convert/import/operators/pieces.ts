@@ -89,7 +89,7 @@ const TRUTHS: ReadonlySet<string> = new Set([
   ...["Equal", "Greater", "GreaterOrEqual", "Less", "LessOrEqual", "Not"],
 ]);
 
-const ON_WHOLE_NUMBERS: ReadonlySet<string> = new Set([...TRUTHS, "Cast", "Where"]);
+export const ON_WHOLE_NUMBERS: ReadonlySet<string> = new Set([...TRUTHS, "Cast", "Where"]);
 
 /** Half precision has larger gaps between numbers, and overflows sooner. */
 function isExactInHalf({ slope, constant }: Piece): boolean {
@@ -179,7 +179,7 @@ const WITH_PARAMETERS: ReadonlySet<string> = new Set(["Add", "Div", "Mul", "Sub"
 /** A constant that is a single number and does not change the value's shape, in all three parts. */
 function constantParts(value: Value | undefined, form: Form, opType: string): Pieces["parts"] | undefined {
   const tensor = asTensor(value);
-  if (!tensor) return undefined;
+  if (!tensor || (value?.kind === "constant" && value.rounding)) return undefined;
   const vector = isFloat(tensor) && !WITH_PARAMETERS.has(opType) ? perChannel(tensor, form) : undefined;
   const isNumber = tensor.data.length === 1 && tensor.shape.length <= (form.rank === "flat" ? 2 : 4);
   const number = isNumber ? (uniform(tensor) ?? Number(tensor.data[0])) : vector && uniform(vector);
@@ -318,6 +318,7 @@ function castTo(node: OnnxNode): DType | undefined {
 /** Truth values are the numbers 0 and 1; a float of fewer bits would round. */
 function cast(piece: Piece, part: Range, dtype: DType | undefined): Piece | undefined {
   if (dtype === "float32" || dtype === "float64") return exact(piece.slope, piece.constant);
+  if (isFloatType(dtype)) return undefined;
   if (dtype === "bool") return truth(compare(piece, ZERO, part), [true, false, true]);
   return piece.slope === 0 && (piece.constant === 0 || piece.constant === 1) ? piece : undefined;
 }

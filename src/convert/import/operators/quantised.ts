@@ -60,7 +60,7 @@ function isTakenAsGiven(
   zero: Value | undefined,
 ): boolean {
   const given = value?.kind === "node" ? value.reading?.quantised : undefined;
-  if (!given) return true;
+  if (!given) return value?.kind !== "node";
   if (given === DYNAMIC) return scale?.kind === "step" && !scale.factor;
   const taken = stepOf(scale, zero);
   return taken?.scale === given.scale && taken.zero === given.zero;

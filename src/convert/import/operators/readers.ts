@@ -9,6 +9,7 @@ import {
   readNot,
   readTile,
 } from "./constants.js";
+import type { Value } from "./foreign.js";
 import { NHWC_DOMAIN } from "./layouts.js";
 import {
   readBatchNorm,
@@ -67,12 +68,17 @@ import {
   readPad,
 } from "./windows.js";
 
+/** Whether a value is the constant 0 or false. */
+function isZero(value: Value | undefined): boolean {
+  const list = numbers(value);
+  return list?.length === 1 && list[0] === 0;
+}
+
 /** Passes on its input except in training mode, which is its third input (opset 12). A ratio of 0 has no effect. */
 const readDropout: OperatorReader = ({ inputs, output }) => {
   const [input, ratio, training] = inputs;
   const node = asNode(input);
-  const isTraining = training !== undefined && numbers(training)?.every((value) => value === 0) !== true;
-  if (!isTraining || numbers(ratio)?.every((value) => value === 0)) return input;
+  if (!training || isZero(training) || isZero(ratio)) return input;
   return (
     node &&
     nodeValue(

@@ -154,21 +154,27 @@ export function placesOf(value: Value | undefined): Places | undefined {
 /** Limit on indices: images times channels of a layer. */
 const MAX_PLACES = 1 << 16;
 
+/** A single int64: indices of other types wrap around, or are rounded. */
+function whole(value: Value | undefined): number | undefined {
+  const list = asTensor(value)?.dtype === "int64" ? numbers(value) : undefined;
+  return list?.length === 1 ? list[0] : undefined;
+}
+
 /** Reads ranges over computed sizes, multiples of them, and sums along several axes. */
 export function readPlaces(site: OperatorSite): Value | undefined {
   const { node, inputs } = site;
   const [a, b, step] = inputs;
   if (node.opType === "Range") {
     const [limit, ...others] = b?.kind === "shape" ? (b.sizes ?? []) : [];
-    const isPlain = numbers(a)?.[0] === 0 && numbers(step)?.[0] === 1 && others.length === 0;
+    const isPlain = whole(a) === 0 && whole(step) === 1 && others.length === 0;
     return isPlain && limit !== undefined ? { kind: "places", sizes: [limit], strides: [1] } : undefined;
   }
   const places = [a, b].find((value) => value?.kind === "places");
   if (places?.kind !== "places") return undefined;
   const { sizes, strides } = places;
   if (node.opType === "Mul") {
-    const [factor, ...others] = numbers(places === a ? b : a) ?? [];
-    if (factor === undefined || others.length > 0) return undefined;
+    const factor = whole(places === a ? b : a);
+    if (factor === undefined) return undefined;
     return { kind: "places", sizes, strides: strides.map((stride) => stride * factor) };
   }
   const axes = node.opType === "Unsqueeze" ? attributeOrInput(site, "axes", 1) : undefined;
