@@ -1,14 +1,17 @@
+import { IMAGENET } from "../../convert/export/options.js";
 import { filled, mulberry32 } from "../../core/functions.js";
 import type { RealTensor, Tensor } from "../../core/tensor.js";
+import type { Backend } from "../backends/backend.js";
+import { referenceBackend } from "../backends/references.js";
 import { imagesSeen, type Verification } from "../candidate/candidate.js";
 import { affordableBatch, normalisedPixel } from "../inputs/images.js";
-import { measure } from "../outcome/metrics.js";
 import { type Fault, layerFault, type OutputResult, type Party } from "../outcome/report.js";
+import { roundedWeights } from "../weights/half-precision.js";
 import { applyOperations, inBatches } from "./other-models.js";
-import { driftTolerance } from "./verdicts.js";
+import { driftTolerance, roundingTolerance } from "./verdicts.js";
 
 /**
- * A file that passes without a proof also runs on images unlike the report's: saturated blocks, white, black, orange and another colour, on which values
+ * A file that passes without a proof also runs on images unlike the report's: noise, saturated blocks, white, black, orange and another colour, on which values
  * are several times as large and other units fire, in a batch of another size unless the file fixes it. Its outputs are compared with the float64
  * reference's. This finds what is right only for the report's images: numbers that overflow on others, weights of
  * channels that are zero there, operators that depend on the number of images.
@@ -19,7 +22,7 @@ import { driftTolerance } from "./verdicts.js";
  * @throws InputError (`tensor`) if the candidate cannot run on the images
  */
 export async function faultOnOtherImages(
-  { candidate, reference, images, batch }: Verification,
+  { graph, candidate, reference, parameters, images, batch }: Verification,
   output: OutputResult,
 ): Promise<Fault | undefined> {
   const { program, located } = candidate;
@@ -34,19 +37,57 @@ export async function faultOnOtherImages(
   const outputs = program.outputs.flatMap(({ layer, operations }, index) =>
     operations && values[index] ? [{ layer, operations, actual: values[index] }] : [],
   );
-  const layers = await layersOf(reference.backend.run(others), new Set(outputs.map(({ layer }) => layer)));
-  for (const { layer: name, operations, actual } of outputs) {
-    const layer = layers.get(name);
-    const expected = layer && applyOperations(layer, operations);
+  const valuesOf = async (backend: Backend): Promise<readonly (RealTensor | undefined)[]> => {
+    const layers = await layersOf(backend.run(others), new Set(outputs.map(({ layer }) => layer)));
+    return outputs.map(({ layer, operations }) => {
+      const value = layers.get(layer);
+      return value && applyOperations(value, operations);
+    });
+  };
+  const expected = await valuesOf(reference.backend);
+  const { precision } = candidate;
+  const isHalf = precision === "float16" || precision === "bfloat16";
+  const rounded =
+    isHalf && parameters
+      ? await valuesOf(referenceBackend(graph, roundedWeights(parameters, precision)))
+      : undefined;
+  for (const [index, { layer: name, actual }] of outputs.entries()) {
+    const [right, near] = [expected[index], rounded?.[index]];
     // Where float32 overflows in the network itself, so does PyTorch.
-    if (!expected || expected.data.some((value) => !(Math.abs(value) < MAX_VALUE))) continue;
-    const { maxAbs, relMax, mismatchedNonFinite } = measure(expected, actual);
-    if (mismatchedNonFinite === 0 && relMax <= driftTolerance(output)) continue;
-    const difference = mismatchedNonFinite > 0 ? "not finite" : `off by up to ${maxAbs.toPrecision(3)}`;
-    const explanation = `the output for other images (coloured blocks, white, black, two colours) is ${difference}, although it agrees on the images of this report: the file computes the network for some images only`;
+    if (!right || right.data.some((value) => !(Math.abs(value) < MAX_VALUE))) continue;
+    const tolerance = near ? roundingTolerance(largestShare(right, near)) : driftTolerance(output);
+    const share = largestShare(right, actual);
+    if (share <= tolerance) continue;
+    const difference =
+      share < Infinity ? `off by up to ${(100 * share).toPrecision(2)} % of its largest value` : "not finite";
+    const explanation = `the output for other images (noise, coloured blocks, white, black, two colours) is ${difference}, although it agrees on the images of this report: the file computes the network for some images only`;
     return layerFault({ name }, "numeric", null, explanation);
   }
   return undefined;
+}
+
+/** An image with smaller values than this share of the largest in the batch counts as having that. */
+const SMALL_SHARE = 1 / 16;
+
+/** The largest difference in an image relative to its largest value; infinite if a value is not finite. */
+function largestShare(expected: RealTensor, actual: RealTensor): number {
+  const largest = (start: number, end: number): number => {
+    let most = 0;
+    for (let index = start; index < end; index++)
+      most = Math.max(most, Math.abs(expected.data[index] as number));
+    return most;
+  };
+  const least = SMALL_SHARE * largest(0, expected.data.length);
+  const size = expected.data.length / (expected.shape[0] ?? 1);
+  let share = 0;
+  for (let start = 0; start < expected.data.length; start += size) {
+    let off = 0;
+    for (let index = start; index < start + size; index++)
+      off = Math.max(off, Math.abs((expected.data[index] as number) - (actual.data[index] as number)));
+    if (off > 0 || Number.isNaN(off))
+      share = Math.max(share, off / Math.max(least, largest(start, start + size)));
+  }
+  return Number.isNaN(share) ? Infinity : share;
 }
 
 async function layersOf(
@@ -79,6 +120,8 @@ const ORANGE = [255, 166, 60].map((level) => level / 255);
 
 /** Pixels from 0 to 1, image by image. */
 const KINDS: readonly ((place: Place) => number)[] = [
+  // Noise, of all levels: another for every file.
+  ({ channel, row, column, noise }) => noise(channel, row, column),
   // Saturated colours in blocks of 1 to 16 pixels: nothing reaches larger values.
   ({ channel, row, column, height, noise }) => {
     const size = 2 ** Math.floor((5 * row) / height);
@@ -96,10 +139,11 @@ function seedOf({ sha256 = "1" }: Party): number {
   return Number.parseInt(sha256.slice(0, 8), 16);
 }
 
-/** Normalised images [5, 3, H, W], one of each kind, of whole 8-bit pixels. */
+/** Normalised images [6, 3, H, W], one of each kind, of whole 8-bit pixels. */
 function otherImages(height: number, width: number, seed: number): Tensor<"float32"> {
   const plane = height * width;
   const random = mulberry32(seed);
+  const { white } = IMAGENET;
   const numbers = filled(new Float32Array(3 * plane), random);
   const noise: Place["noise"] = (channel, row, column) =>
     numbers[channel * plane + row * width + column] ?? 0;
@@ -107,7 +151,7 @@ function otherImages(height: number, width: number, seed: number): Tensor<"float
     const channel = Math.floor(index / plane) % 3;
     const [row, column] = [Math.floor((index % plane) / width), index % width];
     const level = KINDS[Math.floor(index / (3 * plane))]?.({ channel, row, column, height, noise }) ?? 0;
-    return normalisedPixel(level, channel);
+    return normalisedPixel(Math.round(white * level) / white, channel);
   });
   return { dtype: "float32", shape: [KINDS.length, 3, height, width], data };
 }

@@ -128,10 +128,23 @@ export const TAPPING_TOLERANCE: RelativeTolerance = { rule: "relative-to-max", v
  * run rounds fewer, and must not be farther from the reference than this many times the first, since a single
  * number's drift is chance.
  */
-const HALF_DRIFT_FACTOR = 4;
+const DRIFT_FACTOR = 4;
 
-/** The largest drift of half precision, relative to the embedding's largest value: correct bfloat16 networks have up to 0.1. */
-const MAX_DRIFT = 0.25;
+/**
+ * The largest drift of half precision, relative to the embedding's largest value: correct networks have up to 0.01 in float16, and 0.1
+ * in bfloat16.
+ */
+const MAX_DRIFT = { float16: 2 ** -4, others: 0.25 } as const;
+
+/** How far an embedding may be from the reference's if another run of the same file is this far, both as shares of its largest value. */
+function driftAfter(drift: number | null, precision: FloatDType | undefined): number {
+  const most = precision === "float16" ? MAX_DRIFT.float16 : MAX_DRIFT.others;
+  return Math.max(TAPPING_TOLERANCE.value, Math.min(most, DRIFT_FACTOR * (drift ?? 0)));
+}
+
+function isHalf(precision: FloatDType | undefined): boolean {
+  return precision === "float16" || precision === "bfloat16";
+}
 
 /**
  * Judges the embedding as a program receives it: compared with the reference's, or, if every layer that leads to it is
@@ -170,14 +183,20 @@ export function judgeOutput(
 }
 
 /** Tolerance for the embedding of other images, as a share of its largest value. */
-export function driftTolerance({ relMax }: OutputResult): number {
-  return Math.max(TAPPING_TOLERANCE.value, Math.min(MAX_DRIFT, HALF_DRIFT_FACTOR * (relMax ?? 0)));
+export function driftTolerance({ relMax }: OutputResult, precision?: FloatDType): number {
+  return driftAfter(relMax, precision);
 }
+
+/** Tolerance for an embedding in half precision, as a share of its largest value, if rounding the weights alone moves it by this share. */
+export function roundingTolerance(share: number): number {
+  return Math.max(TAPPING_TOLERANCE.value, Math.min(MAX_DRIFT.others, ROUNDING_FACTOR * share));
+}
+
+const ROUNDING_FACTOR = 8;
 
 /** Tolerance for an embedding that other kernels compute, as a share of its largest value. */
 export function rerunTolerance(output: OutputResult, precision?: FloatDType): number {
-  const isHalf = precision === "float16" || precision === "bfloat16";
-  return isHalf ? driftTolerance(output) : TAPPING_TOLERANCE.value;
+  return isHalf(precision) ? driftTolerance(output, precision) : TAPPING_TOLERANCE.value;
 }
 
 function tappingStatus(
@@ -186,9 +205,8 @@ function tappingStatus(
   tapped: TensorMetrics,
   precision: FloatDType | undefined,
 ): Status {
-  const isHalf = precision === "float16" || precision === "bfloat16";
-  const allowed = isHalf ? Math.min(MAX_DRIFT, HALF_DRIFT_FACTOR * tapped.relMax) : 0;
-  return allowed > TAPPING_TOLERANCE.value
+  const allowed = driftAfter(tapped.relMax, precision);
+  return isHalf(precision) && allowed > TAPPING_TOLERANCE.value
     ? statusOf(plain, { ...TAPPING_TOLERANCE, value: allowed })
     : statusOf(moved, TAPPING_TOLERANCE);
 }

@@ -418,21 +418,26 @@ function differences(
   const narrow = NARROW_FOLDING[tensor.dtype] ?? 1;
   const least = tensor.dtype === "float16" ? MIN_HALF : 0;
   const mayDiffer = steps !== undefined || (bounds !== undefined && ulps === 0);
-  let count = 0;
-  let largest = 0;
-  for (let index = 0; index < a.length; index++) {
-    if (Math.abs((a[index] as number) - (b[index] as number)) <= ulps) continue;
-    const error = Math.abs((expected[index] as number) - (found[index] as number));
+  const isWithin = (index: number, error: number): boolean => {
+    if (Math.abs((a[index] as number) - (b[index] as number)) <= ulps) return true;
     if (isStoredHalf && bounds) {
       // Another order of folding may put the product on the other side of a midpoint.
       const off = Math.abs((wanted[index] as number) - (found[index] as number));
-      if (off <= halfStep(found[index] as number) + (bounds()[index] as number)) continue;
+      if (off <= halfStep(found[index] as number) + (bounds()[index] as number)) return true;
     }
-    if (error <= least && Math.abs(expected[index] as number) <= least) continue;
+    if (error <= least && Math.abs(expected[index] as number) <= least) return true;
     const half = precision * Math.abs(expected[index] as number) + (steps ?? 0);
     const subnormal = least > 0 ? ((smallest?.()[index] ?? 0) * least) / 2 : 0;
     const folding = mayDiffer && bounds ? narrow * (bounds()[index] as number) + least + subnormal : 0;
-    if (mayDiffer && !isStoredHalf && error <= folding + half) continue;
+    return mayDiffer && !isStoredHalf && error <= folding + half;
+  };
+  let count = 0;
+  let largest = 0;
+  for (let index = 0; index < a.length; index++) {
+    if (a[index] === b[index]) continue;
+    const error = Math.abs((expected[index] as number) - (found[index] as number));
+    // What is not finite is within no tolerance, which may be infinite too.
+    if (Number.isFinite(error) && isWithin(index, error)) continue;
     count++;
     largest = Math.max(largest, error);
   }

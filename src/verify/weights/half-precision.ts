@@ -156,6 +156,11 @@ const ROUNDED_BEFORE: readonly ((path: string, tensor: Tensor) => boolean)[] = [
   (_, { shape }) => shape.length > 1,
 ];
 
+/** A checkpoint with its weights, but no vectors, in half precision. */
+export function roundedWeights(stateDict: StateDict, dtype: Narrow): StateDict {
+  return withRounded(stateDict, dtype, (_, { shape }) => shape.length > 1);
+}
+
 function withRounded(
   stateDict: StateDict,
   dtype: Narrow,

@@ -66,6 +66,9 @@ describe("images unlike the report's", () => {
     expect(report).toMatchObject({ passed: true, proof: { status: "sampled" } });
     const wrong = withOutputs(half, (value, { shape: [count] }) => (count === 7 ? value + 1 : value));
     expect(await verify(wrong)).toMatchObject({ passed: false, faults: [{ kind: "numeric" }] });
+    // However far the report's images are off: more than a few times what rounding the weights does.
+    const off = withOutputs(half, (value, { shape: [count] }) => (count === 7 ? value + 0.2 : value));
+    expect(await faultOnOtherImages(off, { relMax: 1 } as OutputResult)).toMatchObject({ kind: "numeric" });
   });
 
   it("give every output", async () => {

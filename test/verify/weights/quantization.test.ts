@@ -107,6 +107,21 @@ describe("quantised weights", () => {
     expect(faults[0]?.explanation).toMatch(/1 of \d+ values differ/);
   });
 
+  it("that are infinite in float16 are within no rounding", async () => {
+    const model = FORMATS["graph, folded"]("float16");
+    const [name = "", weight] = [...model.weights].find(([path]) => /conv2b.*bias$/.test(path)) ?? [];
+    if (!weight) throw new Error("no folded bias");
+    const data = Float32Array.from(weight.tensor.data as Float32Array, (value, at) =>
+      at === 0 ? -Infinity : value,
+    );
+    const tensor = { ...weight.tensor, data } as Tensor<"float32">;
+    const { faults } = await reportOf({
+      ...model,
+      weights: new Map(model.weights).set(name, { ...weight, tensor }),
+    });
+    expect(faults[0]).toMatchObject({ kind: "weights", explanation: expect.stringContaining("1 of ") });
+  });
+
   /** The numbers that a file of these steps gives back for those of the checkpoint. */
   const restored = (
     { tensor }: TfjsWeight,

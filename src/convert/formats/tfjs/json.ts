@@ -156,8 +156,9 @@ export function asBoolean({ value, at }: Located): boolean {
 }
 
 export function asNumber({ value, at }: Located): number {
-  if (typeof value === "number") return value;
-  throw unexpected({ value, at }, "a number");
+  // JSON.parse reads 1e999 as infinite.
+  if (typeof value === "number" && Number.isFinite(value)) return value;
+  throw unexpected({ value, at }, "a finite number");
 }
 
 /** An integer, which protobuf's JSON mapping also writes as a string: `"3"`. */
