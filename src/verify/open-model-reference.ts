@@ -41,6 +41,9 @@ export function expectSound({ party, structure = [], deviations = [] }: Candidat
 /** Rounding error between two products of a convolution and its batch norm that were computed separately. */
 const FOLDING = 8 * 2 ** -24;
 
+/** How much larger than a layer's largest folded bias the terms may be that cancel in it. */
+const MAX_CANCELLED = 64;
+
 /** Float32's smallest normal number: below it, one file may have zeros where another has values. */
 const FLUSHED = 2 ** -126;
 
@@ -162,10 +165,16 @@ function isNear(wanted: Product, found: Product, norm: LayerNode, alike: Alike):
     wanted.isNeutral && found.isNeutral
       ? 2 * found.magnitude.reduce((most, value) => Math.max(most, value), 0)
       : 0;
+  // The candidate's own terms may be larger than the reference's sums, but not by any factor.
+  const most = MAX_CANCELLED * wanted.magnitude.reduce((most, value) => Math.max(most, value), 0);
   return (
     a.every((value, at) => within(value, b[at] ?? 0, Math.abs(b[at] ?? 0))) &&
     wanted.bias.every((value, at) =>
-      within(value, found.bias[at] ?? 0, Math.max(lost, found.magnitude[at] ?? 0, wanted.magnitude[at] ?? 0)),
+      within(
+        value,
+        found.bias[at] ?? 0,
+        Math.max(wanted.magnitude[at] ?? 0, Math.min(most, Math.max(lost, found.magnitude[at] ?? 0))),
+      ),
     )
   );
 }

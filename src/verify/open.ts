@@ -126,6 +126,10 @@ async function openSides(
       : undefined;
   const made = source && options.source && sourceOf(options.source, source, graph, images.shape, party);
   if (model) expectSound(model);
+  const sides = [["candidate", candidateFile] as const, ["reference", referenceFile] as const];
+  const unread = sides.flatMap(([side, file]) =>
+    file.kind === "checkpoint" && file.checkpoint.unread ? { side, classes: file.checkpoint.unread } : [],
+  );
   return {
     ...job,
     ...(threads ? { threads } : {}),
@@ -143,9 +147,7 @@ async function openSides(
     ...(referenceFile.kind === "checkpoint"
       ? { parameters: referenceFile.checkpoint.stateDict }
       : { ownParameters: () => checkpointOf(candidateFile, graph.spec)?.stateDict }),
-    ...(referenceFile.kind === "checkpoint" && referenceFile.checkpoint.unread
-      ? { unread: referenceFile.checkpoint.unread }
-      : {}),
+    ...(unread.length > 0 ? { unread } : {}),
     ...(referenceFile.kind === "checkpoint"
       ? compareConstants(side, referenceFile.checkpoint, against, given.kind === "model")
       : {}),

@@ -129,7 +129,7 @@ async function judged(verification: Verification): Promise<ParityReport> {
   };
   const warnings = [
     ...("reason" in compared ? [`no value was compared: found ${compared.reason}`] : []),
-    ...(verification.unread ? [unreadCode(verification.unread)] : []),
+    ...(verification.unread ?? []).map(unreadCode),
     ...(verification.parameters && isUntrained(graph, verification.parameters)
       ? [ANOMALIES.untrained.explanation]
       : []),

@@ -138,7 +138,8 @@ export function wholeModel(stateDict: StateDict, modules: ReadonlyMap<string, Mo
       _buffers: tensorsOf(path, isBuffer),
       _modules: pairs(inside.map((child) => [child, pickled(path === "" ? child : `${path}.${child}`)])),
     });
-    return `${global(name === undefined ? "torchreid.models.osnet.Block" : `torch.nn.modules.${name}`)})\x81${state}b`;
+    const known = name?.startsWith("__main__.") ? name : `torch.nn.modules.${name}`;
+    return `${global(name === undefined ? "torchreid.models.osnet.Block" : known)})\x81${state}b`;
   };
   return archive(pickled(""), storages);
 }

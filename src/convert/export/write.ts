@@ -1,4 +1,5 @@
 import type { LayerGraph } from "../../arch/graph.js";
+import type { OsnetSpec } from "../../arch/spec.js";
 import { InputError } from "../../core/errors.js";
 import { formatShape, type StateDict, sameShape, type Tensor } from "../../core/tensor.js";
 import type { FloatDType } from "../../core/tensor-cast.js";
@@ -73,13 +74,28 @@ export async function write(
   if (!isWeightsTarget(target))
     // Each writer has its own format's options.
     return (WRITERS[target.format] as Writer<Target>)(source, target, name, nameBeside);
-  const { stateDict, decoded } = source;
+  const { stateDict, decoded, graph } = source;
   const stored = storedWeights(stateDict, target, source.name);
   const changed = [...stateDict].filter(([path, tensor]) => stored.get(path) !== tensor).length;
   return {
     bytes: encodeWeights(stored, target.format, { subject: name, metadata: decoded.metadata }),
-    notes: changed > 0 ? [`${changed} of ${stateDict.size} tensors converted to ${target.dtype}`] : [],
+    notes: [
+      ...(changed > 0 ? [`${changed} of ${stateDict.size} tensors converted to ${target.dtype}`] : []),
+      ...unseenNotes(graph.spec),
+    ],
   };
+}
+
+/** Parts of a network that its weights do not show, unless they are torchreid's usual ones. */
+function unseenNotes({ gate, pooling, head }: OsnetSpec): readonly string[] {
+  const unseen = [
+    ...(gate.activation === "sigmoid" ? [] : [`${gate.activation} gates`]),
+    ...(pooling === "avg" ? [] : [`${pooling} pooling`]),
+    ...(head?.loss === "sigmoid" ? ["sigmoid of its classes"] : []),
+  ];
+  return unseen.length === 0
+    ? []
+    : [`weights do not show the network's ${unseen.join(", ")}: give --arch wherever this file is read`];
 }
 
 /** The names of weight files beside a file, as in torch's exporter. */

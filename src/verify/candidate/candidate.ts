@@ -192,6 +192,12 @@ export const DEFAULT_TOLERANCE: RelativeTolerance = { rule: "relative-to-max", v
 /** `--tolerance auto`. */
 export const DERIVED_BOUNDS: Tolerance = { rule: "derived-bounds" };
 
+/** Classes of a model pickled whole whose code is not in the file, and may compute something else. */
+export interface UnreadCode {
+  readonly side: "candidate" | "reference";
+  readonly classes: readonly string[];
+}
+
 /** Two sides, the images that both run on, and what is known about them beforehand. */
 export interface Verification {
   /** The expected network of both sides, with batch norms unfolded. */
@@ -220,11 +226,8 @@ export interface Verification {
   readonly parameters?: StateDict;
   /** The weights of a candidate that is compared with a recording; undefined if they cannot be imported. */
   readonly ownParameters?: () => StateDict | undefined;
-  /**
-   * For a checkpoint that is a model pickled whole: classes whose code is not in the file, and may compute something
-   * else.
-   */
-  readonly unread?: readonly string[];
+  /** Of the sides that are models pickled whole. */
+  readonly unread?: readonly UnreadCode[];
   /** The comparison of parameters, made beforehand. */
   readonly weights?: WeightsComparison;
   /** For a candidate with quantised weights, which the reference uses too: the network with the original ones. */

@@ -4,7 +4,7 @@ import { printable } from "../../convert/formats/refusals.js";
 import type { Document } from "../../convert/open/open-file.js";
 import { once } from "../../core/functions.js";
 import type { StateDict } from "../../core/tensor.js";
-import type { Verification } from "../candidate/candidate.js";
+import type { UnreadCode, Verification } from "../candidate/candidate.js";
 import type { ParityReport, Proof } from "../outcome/report.js";
 import { allowedZeros } from "../weights/expected.js";
 import { constantsOf } from "./constants.js";
@@ -120,7 +120,7 @@ export function openProof(verification: Verification): OpenProof {
       if (!parameters) return sampled("there is no checkpoint to compare constants with");
       if (referenceProgram)
         return sampled("the reference is a model, which is itself only sampled on images");
-      if (!find) return sampled(unreadCode(unread));
+      if (!find) return sampled(...unread.map(unreadCode));
       const finding = find();
       if (typeof finding === "string") return sampled(finding);
       const within = finding.zeroed > 0 ? { within: IMAGE_BOUND } : {};
@@ -129,11 +129,11 @@ export function openProof(verification: Verification): OpenProof {
   };
 }
 
-/** Whether a checkpoint is a model pickled whole with custom code, which is not in the file. */
-export function unreadCode(classes: readonly string[]): string {
+/** Says that a side is a model pickled whole with custom code, which is not in the file. */
+export function unreadCode({ side, classes }: UnreadCode): string {
   const named = classes.slice(0, MAX_CLASSES).map(printable).join(", ");
   const more = classes.length > MAX_CLASSES ? ` and ${classes.length - MAX_CLASSES} more` : "";
-  return `the reference is a model pickled whole, and what the code of ${named}${more} computes is not in the file: its weights were compared as those of torchreid's network`;
+  return `the ${side} is a model pickled whole, and what the code of ${named}${more} computes is not in the file: its weights were compared as those of torchreid's network`;
 }
 
 /** Maximum number of classes in a sentence. */

@@ -13,6 +13,7 @@ import type { ParityReport } from "../../../src/verify/outcome/report.js";
 import { verify } from "../../../src/verify/verify.js";
 import { anonymous, dropNode, replaceNode, withAttribute } from "../../convert/import/graphs.js";
 import { TINY_FAMILIES, type TinyFamily, tinyCheckpoint } from "../../mutation/families.js";
+import { modulesOf, wholeModel } from "../../mutation/readers.js";
 import { optimisedFile } from "../../support/optimised.js";
 import { SMALL, withValues } from "../../support/osnet.js";
 
@@ -27,9 +28,10 @@ async function judged(
   bytes: Uint8Array,
   family: TinyFamily = "osnet",
   checkpoint: Checkpoint = tinyCheckpoint(family),
+  name = "m.onnx",
 ): Promise<ParityReport> {
   const verification = await openVerification(
-    { name: "m.onnx", bytes },
+    { name, bytes },
     { name: "w.pth", bytes: new Uint8Array(), checkpoint },
     { images: { source: "test", tensor: seededImages(0, 2, 64, 32) } },
   );
@@ -77,6 +79,16 @@ describe("a checkpoint that is a model with code of its own", () => {
     expect([passed, proof?.status]).toEqual([true, "sampled"]);
     expect(proof?.grounds).toEqual([expect.stringContaining("the code of __main__.MyBlock computes")]);
     expect(warnings).toEqual(proof?.grounds);
+  });
+
+  it("passes as a candidate with a warning", async () => {
+    const checkpoint = tinyCheckpoint("osnet");
+    const modules = new Map(modulesOf(checkpoint));
+    modules.set("conv2.0", { className: "__main__.Mine", attributes: {} });
+    const bytes = wholeModel(checkpoint.stateDict, modules);
+    const { passed, warnings } = await judged(bytes, "osnet", checkpoint, "whole.pt");
+    expect(passed).toBe(true);
+    expect(warnings).toEqual([expect.stringMatching(/^the candidate is a model .*__main__\.Mine/)]);
   });
 });
 
