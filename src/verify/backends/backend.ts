@@ -97,10 +97,11 @@ export interface ModelBackend extends Backend {
   load(outputs: readonly OutputPlace[], options?: LoadOptions): LoadedModel;
 }
 
-/** A value as a runtime has it: halves as their bits, 64-bit integers as BigInts. */
+/** A value as a runtime has it. */
 export interface RuntimeValue {
   /** The element type, by ONNX's name. */
   readonly type: string;
+  /** The elements: halves as their bits, 64-bit integers as BigInts. */
   readonly data: ArrayLike<unknown>;
 }
 

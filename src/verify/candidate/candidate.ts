@@ -194,7 +194,9 @@ export const DERIVED_BOUNDS: Tolerance = { rule: "derived-bounds" };
 
 /** Classes of a model pickled whole whose code is not in the file, and may compute something else. */
 export interface UnreadCode {
+  /** The side that is the model. */
   readonly side: "candidate" | "reference";
+  /** Their names, with their modules'. */
   readonly classes: readonly string[];
 }
 
