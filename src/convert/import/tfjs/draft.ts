@@ -1,3 +1,4 @@
+import { InputError } from "../../../core/errors.js";
 import type { Tensor } from "../../../core/tensor.js";
 import {
   float,
@@ -18,17 +19,29 @@ import { type Formula, formula, matches, numberOf, type Term } from "../operator
  * A TensorFlow.js model in ONNX operators, under construction. Both have essentially the same operators: TensorFlow's
  * operators on NHWC are ONNX operators of `NHWC_DOMAIN`, and its axis order of weights is a `Transpose` of a constant.
  *
- * Values keep their names. An intermediate result of a node, which is not a value of the file, is called `NODE#STEP`.
+ * Values keep their names. An intermediate result of a node, which is not a value of the file, is called `NODE^STEP`.
  */
 export interface Draft {
+  /** The name of the file. */
+  readonly subject: string;
   readonly nodes: OnnxNode[];
   readonly constants: Map<string, StoredTensor>;
   /** The node that computes each value. */
   readonly writers: Map<string, OnnxNode>;
 }
 
-export function createDraft(): Draft {
-  return { nodes: [], constants: new Map(), writers: new Map() };
+export function createDraft(subject: string): Draft {
+  return { subject, nodes: [], constants: new Map(), writers: new Map() };
+}
+
+/** The name of an intermediate result or constant of a value: no value of a graph model may have such a name (graph.ts). */
+export function stepOf(value: string, step: string): string {
+  return `${value}^${step}`;
+}
+
+/** Whether a value is one of these. Those of a layers model end with `#CALL`. */
+export function isStep(value: string): boolean {
+  return /\^[^#]*$/.test(value);
 }
 
 /** The constant that a value is, possibly through Identity. */
@@ -54,16 +67,30 @@ export function add(
   attributes: OnnxAttributeRecord = {},
   domain = "",
 ): string {
+  expectNew(draft, output);
   const node = onnxNode(output, opType, inputs, attributes, domain);
   draft.nodes.push(node);
   draft.writers.set(output, node);
   return output;
 }
 
-/** Adds a constant, unless it is there. */
+/** Adds a constant, and returns its name. */
 export function addConstant(draft: Draft, name: string, tensor: Tensor): string {
-  if (!draft.constants.has(name)) draft.constants.set(name, tensor);
+  expectNew(draft, name);
+  draft.constants.set(name, tensor);
   return name;
+}
+
+/** @throws InputError (`format`) if there is a value of this name: a weight of the file must not replace another constant */
+function expectNew({ subject, constants, writers }: Draft, name: string): void {
+  if (!constants.has(name) && !writers.has(name)) return;
+  throw new InputError({
+    code: "format",
+    subject,
+    found: `two values named ${JSON.stringify(name.slice(0, 80))}`,
+    expected: "unique names",
+    remedy: "convert the model again",
+  });
 }
 
 /** The domain of operators over images: TensorFlow's `data_format`. */
@@ -74,7 +101,12 @@ export function domainOf(channelsFirst: boolean): string {
 /** x + b by channel. */
 export function addBias(draft: Draft, x: string, b: string, output: string, channelsFirst: boolean): string {
   if (!channelsFirst) return add(draft, "Add", [x, b], output);
-  return add(draft, "Add", [x, add(draft, "Unsqueeze", [b], `${output}#bias`, { axes: ints(1, 2) })], output);
+  return add(
+    draft,
+    "Add",
+    [x, add(draft, "Unsqueeze", [b], stepOf(output, "bias"), { axes: ints(1, 2) })],
+    output,
+  );
 }
 
 /** A draft as a model: constants are initializers, and the metadata is the file's. */
@@ -177,7 +209,7 @@ function attributesOf(window: TfWindow): OnnxAttributeRecord {
 
 /** A constant with its axes in another order, created once for all readers. */
 function turned(draft: Draft, name: string, suffix: string, ...perm: readonly number[]): string {
-  const result = `${name}#${suffix}`;
+  const result = stepOf(name, suffix);
   return draft.writers.has(result)
     ? result
     : add(draft, "Transpose", [name], result, { perm: ints(...perm) });
@@ -190,13 +222,11 @@ function oihw(draft: Draft, weight: string): string {
 
 /** [height, width, channels, multiplier] as [channels · multiplier, 1, height, width]. */
 function depthwiseOihw(draft: Draft, weight: string): string {
-  const result = `${weight}#depthwise`;
+  const result = stepOf(weight, "depthwise");
   if (draft.writers.has(result)) return result;
-  const shape = addConstant(draft, DEPTHWISE, wholeNumbers([-1, 1, 0, 0]));
+  const shape = addConstant(draft, stepOf(weight, "shape"), wholeNumbers([-1, 1, 0, 0]));
   return add(draft, "Reshape", [turned(draft, weight, "chw", 2, 3, 0, 1), shape], result);
 }
-
-const DEPTHWISE = "#depthwise-shape";
 
 /** An operator of a model, or a call of a layer: its inputs, and the name of its result. */
 export interface Site {

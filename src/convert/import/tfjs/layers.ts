@@ -12,6 +12,7 @@ import {
   domainOf,
   type Site,
   same,
+  stepOf,
   type TfWindow,
   type Translation,
   translate,
@@ -83,7 +84,7 @@ const reshape: LayerTranslation = ({ draft, config, inputs: [x = ""], output }) 
   return add(
     draft,
     "Reshape",
-    [x, addConstant(draft, `${output}#shape`, wholeNumbers([-1, ...target]))],
+    [x, addConstant(draft, stepOf(output, "shape"), wholeNumbers([-1, ...target]))],
     output,
   );
 };
@@ -105,14 +106,21 @@ function globalPool(opType: string): LayerTranslation {
   };
 }
 
-const batchNorm: LayerTranslation = ({ draft, layer, config, inputs: [x = ""], output }) => {
+const batchNorm: LayerTranslation = (site) => {
+  const {
+    draft,
+    layer,
+    config,
+    inputs: [x = ""],
+    output,
+  } = site;
   const [axis = -1] = list(config.axis);
   const mean = `${layer}/moving_mean`;
   if (!draft.constants.has(mean)) return undefined;
   const inputs = [
     x,
-    optional(draft, `${layer}/gamma`, mean, 1),
-    optional(draft, `${layer}/beta`, mean, 0),
+    optional(site, "gamma", mean, 1),
+    optional(site, "beta", mean, 0),
     mean,
     `${layer}/moving_variance`,
   ];
@@ -140,10 +148,11 @@ function epsilonOf({ epsilon }: JsonObject): number {
 }
 
 /** A weight that the layer may be configured without, or its default. */
-function optional(draft: Draft, name: string, like: string, value: number): string {
+function optional({ draft, layer, output }: LayerSite, role: string, like: string, value: number): string {
+  const name = `${layer}/${role}`;
   if (draft.constants.has(name)) return name;
   const size = draft.constants.get(like)?.data.length ?? 0;
-  return addConstant(draft, `${name}#absent`, {
+  return addConstant(draft, stepOf(output, role), {
     dtype: "float32",
     shape: [size],
     data: new Float32Array(size).fill(value),
@@ -177,14 +186,14 @@ function sloped(opType: string, name: string, usual: number): LayerTranslation {
 const rescaling: LayerTranslation = ({ draft, config, inputs: [x = ""], output }) => {
   const { scale = 1, offset = 0 } = config;
   const constant = (name: string, values: readonly number[]): string =>
-    addConstant(draft, `${output}#${name}`, {
+    addConstant(draft, stepOf(output, name), {
       dtype: "float32",
       shape: values.length === 1 ? [] : [values.length],
       data: Float32Array.from(values),
     });
   const scaled = (name: string): string => add(draft, "Mul", [x, constant("scale", list(scale))], name);
   if (list(offset).every((value) => value === 0)) return scaled(output);
-  return add(draft, "Add", [scaled(`${output}#scaled`), constant("offset", list(offset))], output);
+  return add(draft, "Add", [scaled(stepOf(output, "scaled")), constant("offset", list(offset))], output);
 };
 
 /** Convolutions and matrix products, with their bias. */
@@ -218,7 +227,7 @@ function biased(
   product: (output: string) => string,
 ): string {
   if (config.use_bias === false) return product(output);
-  return addBias(draft, product(`${output}#product`), `${layer}/bias`, output, channelsFirst);
+  return addBias(draft, product(stepOf(output, "product")), `${layer}/bias`, output, channelsFirst);
 }
 
 /** Keras's standard layers, written as ONNX operators (https://keras.io/api/layers). */
@@ -232,7 +241,7 @@ export function translateLayer(draft: Draft, call: LayerCall): void {
   }
   const activation = typeof config.activation === "string" ? config.activation : "linear";
   const isLinear = className === "Activation" || activation === "linear";
-  const output = isLinear ? value : `${value}#linear`;
+  const output = isLinear ? value : stepOf(value, "linear");
   translate(TRANSLATIONS, className, { draft, layer, config, inputs, output }, DOMAIN);
   if (!isLinear) activate(draft, activation, output, value, DOMAIN);
 }

@@ -19,6 +19,7 @@ import {
   type Site,
   same,
   shapeOf,
+  stepOf,
   type TfWindow,
   type Translation,
   translate,
@@ -118,7 +119,7 @@ const stridedSlice: NodeTranslation = ({ draft, node, inputs: [x = "", ...lists]
 
 function slice(draft: Draft, x: string, output: string, cuts: readonly Cut[]): string {
   const list = (name: string, key: keyof Cut): string =>
-    addConstant(draft, `${output}#${name}`, wholeNumbers(cuts.map((cut) => cut[key])));
+    addConstant(draft, stepOf(output, name), wholeNumbers(cuts.map((cut) => cut[key])));
   const inputs = [
     x,
     list("starts", "start"),
@@ -169,13 +170,13 @@ const square: NodeTranslation = ({ draft, inputs: [x = ""], output }) => add(dra
 
 /** (x − y)². */
 const squaredDifference: NodeTranslation = ({ draft, inputs, output }) => {
-  const difference = add(draft, "Sub", inputs, `${output}#difference`);
+  const difference = add(draft, "Sub", inputs, stepOf(output, "difference"));
   return add(draft, "Mul", [difference, difference], output);
 };
 
 /** 1 / √x. */
 const inverseRoot: NodeTranslation = ({ draft, inputs, output }) =>
-  add(draft, "Reciprocal", [add(draft, "Sqrt", inputs, `${output}#root`)], output);
+  add(draft, "Reciprocal", [add(draft, "Sqrt", inputs, stepOf(output, "root"))], output);
 
 /** Convolutions and matrix products, with fused operators. */
 
@@ -232,12 +233,12 @@ function withSteps(
   if (bias !== "BiasAdd" || others.length > 0) return undefined;
   if (operands.length !== count || attribute(node, "num_args", "int") !== count) return undefined;
   const biased = (result: string): string =>
-    addBias(draft, product(`${output}#product`), b, result, channelsFirst);
+    addBias(draft, product(stepOf(output, "product")), b, result, channelsFirst);
   if (name === undefined) return biased(output);
   const activate = ACTIVATIONS.get(name);
   // tfjs reads no slope of a depthwise convolution.
   if (!activate || (name === "LeakyRelu" && node.op.includes("Depthwise"))) return undefined;
-  return activate(draft, node, [biased(`${output}#biased`), ...slopes], output);
+  return activate(draft, node, [biased(stepOf(output, "biased")), ...slopes], output);
 }
 
 const FUSED: ReadonlySet<string> = new Set(["_FusedConv2D", "FusedDepthwiseConv2dNative", "_FusedMatMul"]);
@@ -261,7 +262,7 @@ const ACTIVATIONS: ReadonlyMap<
 /** min(max(x, 0), 6). */
 function addClip(draft: Draft, x: string, output: string): string {
   const bound = (name: string, value: number): string =>
-    addConstant(draft, `${output}#${name}`, { dtype: "float32", shape: [], data: Float32Array.of(value) });
+    addConstant(draft, stepOf(output, name), { dtype: "float32", shape: [], data: Float32Array.of(value) });
   return add(draft, "Clip", [x, bound("least", 0), bound("most", 6)], output);
 }
 

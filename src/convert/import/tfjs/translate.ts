@@ -4,6 +4,7 @@ import { inOrder, type OnnxDimension, type OnnxModel, type OnnxValue } from "../
 import { nodeOf } from "../../formats/tfjs/graph.js";
 import { arrayOf } from "../../formats/tfjs/json.js";
 import type {
+  StoredTensor,
   TfjsGraphModel,
   TfjsLayersModel,
   TfjsModel,
@@ -15,7 +16,7 @@ import { type GraphMatch, type MatchOptions, matchGraph } from "../match.js";
 import type { Layout } from "../operators/foreign.js";
 import { NCHW } from "../operators/layouts.js";
 import { isPlain } from "../preprocess.js";
-import { createDraft, modelOf } from "./draft.js";
+import { addConstant, createDraft, isStep, modelOf } from "./draft.js";
 import { translateLayer } from "./layers.js";
 import { translateNode, valueName } from "./operators.js";
 
@@ -55,11 +56,6 @@ export function matchTfjs(translated: OnnxModel, options: MatchOptions): TfjsMat
   };
 }
 
-/** Whether a value is an intermediate result of a node: `NODE#STEP`, or `LAYER#CALL#STEP`; calls are numbers. */
-function isStep(value: string): boolean {
-  return /#[^#\d][^#]*$/.test(value);
-}
-
 /** The metadata that matching and notes use. */
 function aboutTfjs({ convertedBy, metadata }: TfjsModel): Pick<OnnxModel, "producer" | "metadata"> {
   const texts = Object.entries(metadata ?? {}).filter(
@@ -75,14 +71,12 @@ function aboutTfjs({ convertedBy, metadata }: TfjsModel): Pick<OnnxModel, "produ
  */
 function translateGraph(model: TfjsGraphModel, subject: string): OnnxModel {
   const { nodes, weights, signature } = model;
-  const draft = createDraft();
-  for (const [name, { tensor, stored }] of weights)
-    draft.constants.set(name, stored ? { ...tensor, stored } : tensor);
+  const draft = createDraft(subject);
   const byName = new Map(nodes.map((node) => [node.name, node]));
   const later = laterOutputs(nodes);
   const inputs: OnnxValue[] = [];
   for (const node of inOrder(byName, ({ inputs }) => inputs.map(nodeOf), subject)) {
-    if (node.op === "Const") expectNumbers(node, weights, subject);
+    if (node.op === "Const") addConstant(draft, node.name, weightOf(node, weights, subject));
     else if (node.op === "Placeholder") inputs.push(inputValue(node, signature));
     else translateNode(draft, node, later.get(node.name) ?? []);
   }
@@ -109,8 +103,9 @@ function unread(nodes: readonly TfjsNode[]): readonly string[] {
   return Object.keys(Object.fromEntries(names.map((name) => [name, true])));
 }
 
-function expectNumbers({ name }: TfjsNode, weights: TfjsGraphModel["weights"], subject: string): void {
-  if (weights.has(name)) return;
+function weightOf({ name }: TfjsNode, weights: TfjsGraphModel["weights"], subject: string): StoredTensor {
+  const weight = weights.get(name);
+  if (weight) return weight.stored ? { ...weight.tensor, stored: weight.stored } : weight.tensor;
   throw new InputError({
     code: "format",
     subject,
@@ -148,7 +143,7 @@ function dimensions(shape: NonNullable<TfjsShape>): readonly OnnxDimension[] {
  */
 function translateLayers(model: TfjsLayersModel, subject: string): OnnxModel {
   const { calls, outputs } = readTopology(model, subject);
-  const draft = createDraft();
+  const draft = createDraft(subject);
   for (const [name, weight] of layerWeights(model, calls, subject)) draft.constants.set(name, weight);
   const byValue = new Map<string, LayerCall>();
   for (const call of calls) {

@@ -121,6 +121,22 @@ describe("a shape of the batch and constants, as Keras' Reshape and Flatten comp
   });
 });
 
+describe("The names of a reader's own constants", () => {
+  it("are not those of weights", () => {
+    const limit = { tensor: { dtype: "float32", shape: [], data: Float32Array.of(3e38) } } as const;
+    const model = instead(0, (x, y) => [node(y, "Relu6", [x])]);
+    const other = Object.fromEntries([`${RELU}#most`, `${RELU}^most`].map((name) => [name, limit]));
+    expect(findings({ ...model, weights: new Map([...model.weights, ...Object.entries(other)]) })).toEqual([
+      RELU,
+    ]);
+    const layers = layerInstead("Rescaling", { scale: 2 });
+    const weights = new Map([...layers.weights, ...Object.entries({ [`${RELU}#0^scale`]: limit })]);
+    expect(() => translateTfjs({ ...layers, weights }, "m")).toThrow(
+      expect.objectContaining({ code: "format" }),
+    );
+  });
+});
+
 describe("What tfjs reads otherwise than TensorFlow", () => {
   const fused = lowerToTfjs(graph, stateDict, { size: SMALL });
   const text = (...value: readonly string[]): TfjsAttribute => ({ type: "strings", value });
