@@ -136,7 +136,9 @@ export function modelOf(
 /** The integers of a constant; undefined for an activation, or a non-integer. */
 export function numbersOf(draft: Draft, name: string | undefined): readonly number[] | undefined {
   const tensor = name === undefined ? undefined : resolvedConstant(draft, name);
-  return tensor && tensor.data.length <= MAX_NUMBERS ? Array.from(tensor.data, Number) : undefined;
+  if (!tensor || tensor.data.length > MAX_NUMBERS) return undefined;
+  const values = Array.from(tensor.data, Number);
+  return values.every(Number.isInteger) ? values : undefined;
 }
 
 /** Limit on lists: the paddings of four axes are eight numbers, but a file may have any number. */
@@ -146,17 +148,6 @@ const MAX_NUMBERS = 64;
 export function padsOf(draft: Draft, name: string | undefined): readonly number[] | undefined {
   const pairs = numbersOf(draft, name);
   return pairs && [0, 1].flatMap((end) => pairs.filter((_, index) => index % 2 === end));
-}
-
-/**
- * A shape computed at run time, as a constant: the batch size, which is not known, is −1. Undefined if more than one
- * number is unknown.
- */
-export function shapeOf(draft: Draft, parts: readonly string[], output: string): string | undefined {
-  const known = parts.map((part) => numbersOf(draft, part));
-  const areWhole = known.every((part) => part === undefined || part.every(Number.isInteger));
-  if (!areWhole || known.filter((part) => !part).length > 1 || known.every((part) => !part)) return undefined;
-  return addConstant(draft, output, wholeNumbers(known.flatMap((part) => part ?? [-1])));
 }
 
 /** Convolutions and pools, with windows and weights as TensorFlow has them. */
@@ -240,20 +231,18 @@ export interface Site {
  */
 export type Translation<S extends Site> = (site: S) => string | undefined;
 
-/** An operator that ONNX has under this name, with the same inputs: so many, if tfjs would ignore further ones. */
-export function same(opType: string, count?: number): Translation<Site> {
-  return ({ draft, inputs, output }) =>
-    count === undefined || inputs.length === count ? add(draft, opType, inputs, output) : undefined;
+/** An operator that ONNX has under this name, with the same inputs. */
+export function same(opType: string): Translation<Site> {
+  return ({ draft, inputs, output }) => add(draft, opType, inputs, output);
 }
 
 /** Writes an operator; an unknown one keeps its name, in a domain without known operators. */
 export function translate<S extends Site>(
-  translations: Readonly<Record<string, Translation<S>>>,
+  write: Translation<S> | undefined,
   name: string,
   site: S,
   domain: string,
 ): void {
-  const write = Object.hasOwn(translations, name) ? translations[name] : undefined;
   if (write?.(site) === undefined) add(site.draft, name, site.inputs, site.output, {}, domain);
 }
 

@@ -242,7 +242,8 @@ export function translateLayer(draft: Draft, call: LayerCall): void {
   const activation = typeof config.activation === "string" ? config.activation : "linear";
   const isLinear = className === "Activation" || activation === "linear";
   const output = isLinear ? value : stepOf(value, "linear");
-  translate(TRANSLATIONS, className, { draft, layer, config, inputs, output }, DOMAIN);
+  const write = Object.hasOwn(TRANSLATIONS, className) ? TRANSLATIONS[className] : undefined;
+  translate(write, className, { draft, layer, config, inputs, output }, DOMAIN);
   if (!isLinear) activate(draft, activation, output, value, DOMAIN);
 }
 

@@ -18,7 +18,6 @@ import {
   padsOf,
   type Site,
   same,
-  shapeOf,
   stepOf,
   type TfWindow,
   type Translation,
@@ -78,8 +77,24 @@ const squeeze: NodeTranslation = ({ draft, node, inputs, output }) => {
 };
 
 const gather: NodeTranslation = ({ draft, inputs: [x = "", places = "", axis], output }) => {
-  const [along = 0] = numbersOf(draft, axis) ?? [];
-  return add(draft, "Gather", [x, places], output, { axis: int(along) });
+  const [along] = axis === undefined ? [0] : (numbersOf(draft, axis) ?? []);
+  return along === undefined ? undefined : add(draft, "Gather", [x, places], output, { axis: int(along) });
+};
+
+/** tfjs joins the first N of its inputs, by default two. */
+const concat: NodeTranslation = ({ draft, node, inputs, output }) => {
+  const parts = inputs.slice(0, -1);
+  const [axis] = numbersOf(draft, inputs.at(-1)) ?? [];
+  if (axis === undefined || parts.length !== (attribute(node, "N", "int") ?? 2)) return undefined;
+  return add(draft, "Concat", parts, output, { axis: int(axis) });
+};
+
+/** Values along a new first axis. */
+const pack: NodeTranslation = ({ draft, inputs, output }) => {
+  const parts = inputs.map((input, at) =>
+    add(draft, "Unsqueeze", [input], stepOf(output, `part-${at}`), { axes: ints(0) }),
+  );
+  return add(draft, "Concat", parts, output, { axis: int(0) });
 };
 
 /** A slice along one axis. */
@@ -100,21 +115,31 @@ const reverse: NodeTranslation = ({ draft, inputs: [x = "", axes], output }) => 
   return cuts && slice(draft, x, output, cuts);
 };
 
-/** x[a:b:c, …] with bit masks: an omitted end, or an ellipsis at the front; other masks are not supported. */
+/** x[a:b:c, …] with bit masks: an omitted end, one place, or an ellipsis at the front; new axes are not supported. */
 const stridedSlice: NodeTranslation = ({ draft, node, inputs: [x = "", ...lists], output }) => {
   const [begin, end, strides] = lists.map((name) => numbersOf(draft, name));
   const bits = (name: string): number => attribute(node, name, "int") ?? 0;
-  const [ellipsis, others] = [bits("ellipsis_mask"), bits("new_axis_mask") | bits("shrink_axis_mask")];
-  if (!begin || !end || !strides || others !== 0 || ellipsis > 1) return undefined;
-  const isLeftOut = (mask: string, at: number): boolean => ((bits(mask) >> at) & 1) === 1;
+  const ellipsis = bits("ellipsis_mask");
+  if (!begin || !end || !strides || bits("new_axis_mask") !== 0 || ellipsis > 1) return undefined;
+  const isSet = (mask: string, at: number): boolean => ((bits(mask) >> at) & 1) === 1;
+  const places: number[] = [];
   const cuts = strides.flatMap((step, at) => {
     if (ellipsis === 1 && at === 0) return [];
     const axis = ellipsis === 1 ? at - strides.length : at;
-    const first = isLeftOut("begin_mask", at) ? (step < 0 ? -1 : 0) : (begin[at] ?? 0);
-    const last = isLeftOut("end_mask", at) ? (step < 0 ? -END : END) : (end[at] ?? 0);
-    return [{ axis, start: first, end: last, step }];
+    const first = begin[at] ?? 0;
+    // Whatever its end, stride and other masks: tfjs takes one place.
+    if (isSet("shrink_axis_mask", at)) {
+      places.push(axis);
+      return [{ axis, start: first, end: first === -1 ? END : first + 1, step: 1 }];
+    }
+    const start = isSet("begin_mask", at) ? (step < 0 ? -1 : 0) : first;
+    const last = isSet("end_mask", at) ? (step < 0 ? -END : END) : (end[at] ?? 0);
+    return [{ axis, start, end: last, step }];
   });
-  return slice(draft, x, output, cuts);
+  if (places.length === 0) return slice(draft, x, output, cuts);
+  return add(draft, "Squeeze", [slice(draft, x, stepOf(output, "slice"), cuts)], output, {
+    axes: ints(...places),
+  });
 };
 
 function slice(draft: Draft, x: string, output: string, cuts: readonly Cut[]): string {
@@ -287,8 +312,10 @@ const TF_SLOPE = 0.2;
 export function translateNode(draft: Draft, node: TfjsNode, laterOutputs: readonly string[]): void {
   const { name, op } = node;
   const inputs = node.inputs.filter((input) => !input.startsWith("^")).map(valueName);
-  const translations = hasKnownAttributes(node) ? TRANSLATIONS : {};
-  if (op !== "NoOp") translate(translations, op, { draft, node, inputs, output: name }, DOMAIN);
+  const [operands, write] = (Object.hasOwn(TRANSLATIONS, op) && TRANSLATIONS[op]) || [];
+  const isKnown = hasKnownAttributes(node) && (operands === "all" || operands === inputs.length);
+  if (op !== "NoOp")
+    translate(isKnown ? write : undefined, op, { draft, node, inputs, output: name }, DOMAIN);
   for (const output of laterOutputs) add(draft, `a later output of ${op}`, inputs, output, {}, DOMAIN);
 }
 
@@ -323,6 +350,7 @@ const UNREAD: ReadonlyMap<string, string> = new Map([
 const TYPES: ReadonlyMap<string, readonly TfjsAttributeType[]> = new Map(
   Object.entries({
     DstT: ["dtype"],
+    N: ["int"],
     alpha: ["float"],
     axis: ["ints", "int"],
     begin_mask: ["int"],
@@ -354,78 +382,84 @@ export function valueName(reference: string): string {
   return reference.replace(/:0$/, "");
 }
 
-const TRANSLATIONS: Readonly<Record<string, NodeTranslation>> = {
-  Abs: same("Abs", 1),
-  Add: sum,
-  AddN: same("Sum"),
-  AddV2: sum,
-  AvgPool: pool("AveragePool"),
-  BiasAdd: biasAdd,
-  BroadcastTo: same("Expand", 2),
-  Cast: cast,
-  ConcatV2: ({ draft, inputs, output }) => shapeOf(draft, inputs.slice(0, -1), output),
-  Conv2D: convolution("full"),
-  DepthwiseConv2dNative: convolution("depthwise"),
-  Div: same("Div", 2),
-  Elu: same("Elu", 1),
-  EnsureShape: same("Identity"),
-  Equal: same("Equal", 2),
-  Exp: same("Exp", 1),
-  ExpandDims: same("Unsqueeze", 2),
-  FusedBatchNorm: batchNorm,
-  FusedBatchNormV2: batchNorm,
-  FusedBatchNormV3: batchNorm,
-  FusedDepthwiseConv2dNative: convolution("depthwise"),
-  Gather: gather,
-  GatherV2: gather,
-  Greater: same("Greater", 2),
-  GreaterEqual: same("GreaterOrEqual", 2),
-  Identity: same("Identity", 1),
-  IdentityN: ({ draft, inputs, output }) =>
-    inputs.length === 1 ? add(draft, "Identity", inputs, output) : undefined,
-  Inv: same("Reciprocal", 1),
-  LeakyRelu: ({ draft, node, inputs, output }) => addLeakyRelu(draft, node, "alpha", inputs, output),
-  Less: same("Less", 2),
-  LessEqual: same("LessOrEqual", 2),
-  LogicalNot: same("Not", 1),
-  MatMul: matrixProduct,
-  Max: reduction("ReduceMax"),
-  MaxPool: pool("MaxPool"),
-  Maximum: same("Max", 2),
-  Mean: reduction("ReduceMean"),
-  Minimum: same("Min", 2),
-  Mul: same("Mul", 2),
-  Neg: same("Neg", 1),
-  Pack: ({ draft, inputs, output }) => shapeOf(draft, inputs, output),
-  Pad: pad,
-  PadV2: pad,
-  Pow: same("Pow", 2),
-  Prelu: same("PRelu", 2),
-  PreventGradient: same("Identity", 1),
-  RealDiv: same("Div", 2),
-  Reciprocal: same("Reciprocal", 1),
-  Relu: same("Relu", 1),
-  Relu6: ({ draft, inputs: [x = ""], output }) => addClip(draft, x, output),
-  Reshape: same("Reshape", 2),
-  ReverseV2: reverse,
-  Rsqrt: inverseRoot,
-  Select: same("Where", 3),
-  SelectV2: same("Where", 3),
-  Shape: same("Shape", 1),
-  Sigmoid: same("Sigmoid", 1),
-  Snapshot: same("Identity", 1),
-  Softmax: same("Softmax", 1),
-  Sqrt: same("Sqrt", 1),
-  Square: square,
-  SquaredDifference: squaredDifference,
-  Squeeze: squeeze,
-  StopGradient: same("Identity", 1),
-  StridedSlice: stridedSlice,
-  Sub: same("Sub", 2),
-  Sum: reduction("ReduceSum"),
-  Tanh: same("Tanh", 1),
-  Tile: same("Tile", 2),
-  Transpose: transpose,
-  _FusedConv2D: convolution("full"),
-  _FusedMatMul: matrixProduct,
+/**
+ * By operator, how many inputs tfjs reads, and their meaning. Inputs beyond that number, such as control inputs, have no effect; a
+ * control input in place of an optional operand would be one to tfjs.
+ */
+const TRANSLATIONS: Readonly<Record<string, readonly [operands: number | "all", write: NodeTranslation]>> = {
+  Abs: [1, same("Abs")],
+  Add: [2, sum],
+  AddN: ["all", same("Sum")],
+  AddV2: [2, sum],
+  AvgPool: [1, pool("AveragePool")],
+  BiasAdd: [2, biasAdd],
+  BroadcastTo: [2, same("Expand")],
+  Cast: [1, cast],
+  ConcatV2: ["all", concat],
+  Conv2D: [2, convolution("full")],
+  DepthwiseConv2dNative: [2, convolution("depthwise")],
+  Div: [2, same("Div")],
+  Elu: [1, same("Elu")],
+  EnsureShape: [1, same("Identity")],
+  Equal: [2, same("Equal")],
+  Exp: [1, same("Exp")],
+  ExpandDims: [2, same("Unsqueeze")],
+  FusedBatchNorm: [5, batchNorm],
+  FusedBatchNormV2: [5, batchNorm],
+  FusedBatchNormV3: [5, batchNorm],
+  FusedDepthwiseConv2dNative: ["all", convolution("depthwise")],
+  Gather: [2, gather],
+  GatherV2: [3, gather],
+  Greater: [2, same("Greater")],
+  GreaterEqual: [2, same("GreaterOrEqual")],
+  Identity: [1, same("Identity")],
+  IdentityN: [
+    "all",
+    ({ draft, inputs, output }) => (inputs.length === 1 ? add(draft, "Identity", inputs, output) : undefined),
+  ],
+  Inv: [1, same("Reciprocal")],
+  LeakyRelu: [1, ({ draft, node, inputs, output }) => addLeakyRelu(draft, node, "alpha", inputs, output)],
+  Less: [2, same("Less")],
+  LessEqual: [2, same("LessOrEqual")],
+  LogicalNot: [1, same("Not")],
+  MatMul: [2, matrixProduct],
+  Max: [2, reduction("ReduceMax")],
+  MaxPool: [1, pool("MaxPool")],
+  Maximum: [2, same("Max")],
+  Mean: [2, reduction("ReduceMean")],
+  Minimum: [2, same("Min")],
+  Mul: [2, same("Mul")],
+  Neg: [1, same("Neg")],
+  Pack: ["all", pack],
+  Pad: [2, pad],
+  PadV2: [3, pad],
+  Pow: [2, same("Pow")],
+  Prelu: [2, same("PRelu")],
+  PreventGradient: [1, same("Identity")],
+  RealDiv: [2, same("Div")],
+  Reciprocal: [1, same("Reciprocal")],
+  Relu: [1, same("Relu")],
+  Relu6: [1, ({ draft, inputs: [x = ""], output }) => addClip(draft, x, output)],
+  Reshape: [2, same("Reshape")],
+  ReverseV2: [2, reverse],
+  Rsqrt: [1, inverseRoot],
+  Select: [3, same("Where")],
+  SelectV2: [3, same("Where")],
+  Shape: [1, same("Shape")],
+  Sigmoid: [1, same("Sigmoid")],
+  Snapshot: [1, same("Identity")],
+  Softmax: [1, same("Softmax")],
+  Sqrt: [1, same("Sqrt")],
+  Square: [1, square],
+  SquaredDifference: [2, squaredDifference],
+  Squeeze: [1, squeeze],
+  StopGradient: [1, same("Identity")],
+  StridedSlice: [4, stridedSlice],
+  Sub: [2, same("Sub")],
+  Sum: [2, reduction("ReduceSum")],
+  Tanh: [1, same("Tanh")],
+  Tile: [2, same("Tile")],
+  Transpose: [2, transpose],
+  _FusedConv2D: ["all", convolution("full")],
+  _FusedMatMul: ["all", matrixProduct],
 };

@@ -26,16 +26,18 @@ function node(
   return { name, op, inputs, attributes: new Map(Object.entries(attributes)) } satisfies TfjsNode;
 }
 
-/** The graph with other nodes for a ReLU, and the constants 0 and `k`. */
+/** The graph with other nodes for a ReLU, and the constants 0, `k` and `none`, a list of no numbers. */
 function instead(k: number, by: (x: string, y: string) => readonly TfjsNode[]): TfjsGraphModel {
   const constant = (value: number) => ({
     tensor: { dtype: "float32", shape: [], data: Float32Array.of(value) } as const,
   });
   const nodes = GRAPH.nodes.flatMap((own) => (own.name === RELU ? by(own.inputs[0] ?? "", RELU) : [own]));
+  const none = { tensor: { dtype: "int32", shape: [0], data: new Int32Array() } } as const;
+  const constants = { k: constant(k), zero: constant(0), none };
   return {
     ...GRAPH,
-    nodes: [node("k", "Const", []), node("zero", "Const", []), ...nodes],
-    weights: new Map([...GRAPH.weights, ["k", constant(k)], ["zero", constant(0)]]),
+    nodes: [...Object.keys(constants).map((name) => node(name, "Const", [])), ...nodes],
+    weights: new Map([...GRAPH.weights, ...Object.entries(constants)]),
   };
 }
 
@@ -87,7 +89,7 @@ describe("TensorFlow's operators", () => {
 
 describe("a shape of the batch and constants, as Keras' Reshape and Flatten compute it", () => {
   const FLATTEN = "global_avgpool.flatten";
-  const packed = (columns: number): TfjsGraphModel => {
+  const packed = (batch: (x: string) => readonly TfjsNode[]): TfjsGraphModel => {
     const whole = (value: number, shape: readonly number[] = []) => ({
       tensor: { dtype: "int32", shape, data: Int32Array.of(value) } as const,
     });
@@ -95,15 +97,13 @@ describe("a shape of the batch and constants, as Keras' Reshape and Flatten comp
       const [x = ""] = own.inputs;
       if (own.name !== FLATTEN) return [own];
       return [
-        node("shape", "Shape", [x]),
-        node("batch", "StridedSlice", ["shape", "from", "to", "by"], {
-          shrink_axis_mask: { type: "int", value: 1 },
-        }),
+        ...batch(x),
         node("target", "Pack", ["batch", "columns"]),
         node(FLATTEN, "Reshape", [x, "target"]),
       ];
     });
-    const constants = { from: whole(0, [1]), to: whole(1, [1]), by: whole(1, [1]), columns: whole(columns) };
+    const columns = whole(stateDict.get("fc.0.weight")?.shape[1] ?? 0);
+    const constants = { from: whole(0, [1]), to: whole(1, [1]), by: whole(1, [1]), zero: whole(0), columns };
     return {
       ...GRAPH,
       nodes: [...Object.keys(constants).map((name) => node(name, "Const", [])), ...nodes],
@@ -111,13 +111,44 @@ describe("a shape of the batch and constants, as Keras' Reshape and Flatten comp
     };
   };
 
-  it("is a flattening, and one of half as many columns is none", () => {
-    const channels = stateDict.get("fc.0.weight")?.shape[1] ?? 0;
-    const layers = [channels, channels / 2].map((columns) => {
-      const { outputs } = matchTfjs(translateTfjs(packed(columns), "m"), { subject: "m", graph });
-      return outputs.map(({ layer }) => layer);
-    });
+  it("is a flattening, and one that depends on the images themselves is none", () => {
+    const ofShape = packed((x) => [
+      node("shape", "Shape", [x]),
+      node("batch", "StridedSlice", ["shape", "from", "to", "by"], {
+        shrink_axis_mask: { type: "int", value: 1 },
+      }),
+    ]);
+    const ofImages = packed((x) => [node("batch", "Max", [x, "zero"])]);
+    const layers = [ofShape, ofImages].map((model) =>
+      matchTfjs(translateTfjs(model, "m"), { subject: "m", graph }).outputs.map(({ layer }) => layer),
+    );
     expect(layers).toEqual([["fc.2"], ["global_avgpool.flatten"]]);
+  });
+});
+
+describe("A parameter that depends on the images", () => {
+  const twice = { N: { type: "int", value: 2 } } as const;
+  it.each<readonly [op: string, parameters: (computed: string) => readonly string[]]>([
+    ["PadV2", (computed) => [computed, "zero"]],
+    ["PadV2", (computed) => ["none", `^${computed}`]],
+    ["Transpose", (computed) => [computed]],
+    ["ReverseV2", (computed) => [computed]],
+    ["GatherV2", (computed) => ["k", computed]],
+    ["StridedSlice", (computed) => [computed, "none", "none"]],
+    ["StridedSlice", (computed) => ["none", computed, "none"]],
+    ["ConcatV2", (computed) => ["k", computed]],
+  ])("is none of %s", (op, parameters) => {
+    const { nodes } = translateTfjs(
+      instead(0, (x, y) => [
+        node("m", "Max", [x, "none"]),
+        node("computed", "ConcatV2", ["m", "none", "zero"], twice),
+        node(y, op, [x, ...parameters("computed")], op === "ConcatV2" ? twice : {}),
+      ]),
+      "m",
+    ).graph;
+    const [computed, written] = ["computed", RELU].map((name) => nodes.find((each) => each.name === name));
+    expect(computed).toMatchObject({ opType: "Concat", domain: "" });
+    expect(written).toMatchObject({ opType: op, domain: "tensorflow" });
   });
 });
 
