@@ -1,6 +1,6 @@
 import { type ChildProcess, spawn } from "node:child_process";
 import { existsSync, readdirSync, readFileSync } from "node:fs";
-import { afterEach, beforeEach, describe, expect, it, vi } from "vitest";
+import { afterAll, afterEach, beforeEach, describe, expect, it, vi } from "vitest";
 import { lowerToTfjs } from "../../src/convert/export/tfjs-graph-model.js";
 import { encodeTfjs } from "../../src/convert/formats/tfjs/codec.js";
 import type { LayerOutput } from "../../src/verify/backends/backend.js";
@@ -8,18 +8,17 @@ import { closeChromium, engineOf, RUNTIMES } from "../../src/verify/backends/reg
 import { openVerification } from "../../src/verify/open.js";
 import { verify } from "../../src/verify/verify.js";
 import { run } from "../cli/command.js";
-import { readFixture } from "../fixtures.js";
 import { tinyCheckpoint } from "../mutation/families.js";
 import { browserMissing, ON_PROCESSOR } from "../support/browser.js";
 import { temporaryFolder } from "../support/folder.js";
-import { convert, openFixture, SMALL } from "../support/osnet.js";
+import { convert, openReference, SMALL } from "../support/osnet.js";
 import { tinyFile } from "../support/tiny-file.js";
 import { backendContract } from "../verify/backends/contract.js";
 
 const absent = browserMissing();
 const IN_CHROMIUM = RUNTIMES.filter((name) => name.startsWith("chromium:"));
-const SMALL_CHECKPOINT = tinyCheckpoint("osnet");
-const CHECKPOINT = tinyFile();
+const SMALL_CHECKPOINT = tinyCheckpoint("block");
+const CHECKPOINT = tinyFile("block");
 
 beforeEach(() => void vi.stubEnv("CHROME_FLAGS", ON_PROCESSOR));
 afterEach(() => void vi.unstubAllEnvs());
@@ -37,17 +36,18 @@ describe.skipIf(absent)(`in Chromium ${absent || ""}`, () => {
   });
 
   // Those on the graphics card are graphics.test.ts's.
-  for (const name of IN_CHROMIUM.filter((name) => engineOf(name).where.includes("node")))
+  describe.each(IN_CHROMIUM.filter((name) => engineOf(name).where.includes("node")))("%s", (name) => {
+    afterAll(() => closeChromium(name));
     backendContract(name);
+  });
 
   it("a browser that ends by itself is an error with its reason", async () => {
     const name = "chromium:onnxruntime-web";
     const folder = await temporaryFolder();
     vi.stubEnv("CHROME_FLAGS", `--user-data-dir=${folder.at("profile")}`);
-    const checkpoint = openFixture();
     const verification = await openVerification(
-      { name: "m.onnx", bytes: convert(checkpoint) },
-      { name: "w.pth", bytes: readFixture("osnet_x0_25.pth") },
+      { name: "m.onnx", bytes: convert(SMALL_CHECKPOINT) },
+      openReference(SMALL_CHECKPOINT),
       { backend: name },
     );
     const { candidate } = verification;

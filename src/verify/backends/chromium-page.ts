@@ -20,6 +20,8 @@ import { predictTfjs, runTfjs, tfjsStorage } from "./tfjs-runtime.js";
  */
 
 const sessions = new Map<number, OnnxruntimeSession>();
+/** Of WebGPU: the session that was released last. */
+let lastReleased: OnnxruntimeSession | undefined;
 let runtime: RuntimeName = "tfjs-wasm";
 let onnxruntime: OnnxruntimeModule | undefined;
 
@@ -58,6 +60,9 @@ export async function createSession(
     ...(beside.length > 0 ? { externalData: beside } : {}),
   });
   sessions.set(id, session);
+  const before = lastReleased;
+  lastReleased = undefined;
+  await before?.release();
 }
 
 /** Runs a session and sends the values of these names to a path, one after another. */
@@ -85,10 +90,13 @@ export async function runSession(
   }
 }
 
-/** Gives a session's memory back. */
+/** Releases a session's memory, in WebGPU once there is another session: onnxruntime drops its compiled shaders with the last one. */
 export async function releaseSession(id: number): Promise<void> {
-  await sessions.get(id)?.release();
+  const session = sessions.get(id);
   sessions.delete(id);
+  if (engineOf(runtime).engine !== "webgpu") return session?.release();
+  await lastReleased?.release();
+  lastReleased = session;
 }
 
 /** Runs a TensorFlow.js model segment by segment; its values go to a path in their order. */
