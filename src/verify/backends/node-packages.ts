@@ -88,6 +88,19 @@ export async function threadPort(): Promise<MessagePort> {
   return parentPort;
 }
 
+/** A function that collects this thread's garbage at once, with the memory of WebAssembly in it. */
+export async function garbageCollector(): Promise<() => void> {
+  const [{ setFlagsFromString }, { runInNewContext }] = await Promise.all([
+    import("node:v8"),
+    import("node:vm"),
+  ]);
+  // Contexts that are created from then on have it.
+  setFlagsFromString("--expose-gc");
+  const collect: () => void = runInNewContext("gc");
+  setFlagsFromString("--no-expose-gc");
+  return collect;
+}
+
 const started = new Map<string, Promise<Chromium>>();
 
 /** Starts a Chromium for a runtime, or returns the running one. */

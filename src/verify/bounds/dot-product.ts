@@ -1,9 +1,10 @@
 import type { LayerNode, Op } from "../../arch/index.js";
-import { wholeOf } from "../reference/elements.js";
+import { type Numbers, wholeOf } from "../reference/elements.js";
 import {
   evaluateLayer,
   largestOf,
   type ParameterSource,
+  storedParameter,
   sumMagnitudes,
 } from "../reference/evaluate-layer.js";
 import {
@@ -142,7 +143,7 @@ function spreadOfProducts(
   scale: Float64Array | undefined,
 ): SumSpread {
   const { op } = node;
-  const weights = parameters(node.parameters.weight ?? "");
+  const weights = storedParameter(parameters, node.parameters.weight ?? "");
   const largest = Math.max(1, largestOf(weights));
   const factor = scale ? Math.max(1, largestOf(scale)) : 1;
   const flushed = (terms + 1) * (1 + largest * factor) * underflow;
@@ -159,7 +160,7 @@ function spreadOfProducts(
           : input.data.subarray(place.image * op.inFeatures, (place.image + 1) * op.inFeatures);
       const own = weights.subarray(place.channel * terms, (place.channel + 1) * terms);
       return independentTerms(
-        own.map((weight, k) => weight * (read[k] as number)),
+        Float64Array.from(own, (weight, k) => weight * (read[k] as number)),
         unit,
       );
     },
@@ -195,7 +196,7 @@ function absoluteWeights(
   { least, scale }: StoredWeights,
 ): ParameterSource {
   return (path) => {
-    const values = parameters(path);
+    const values = storedParameter(parameters, path);
     if (path === node.parameters.bias) return new Float64Array(values.length);
     const absolute = roomFor(values.length);
     const rows = scale?.length ?? 1;
@@ -209,13 +210,7 @@ function absoluteWeights(
 }
 
 /** The loop over all weights of a network, by itself, so that it is compiled after the first of them. */
-function takeAbsolute(
-  values: Float64Array,
-  start: number,
-  end: number,
-  lost: number,
-  target: Float64Array,
-): void {
+function takeAbsolute(values: Numbers, start: number, end: number, lost: number, target: Float64Array): void {
   for (let i = start; i < end; i++) target[i] = Math.abs(values[i] as number) + lost;
 }
 

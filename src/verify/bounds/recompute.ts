@@ -136,6 +136,7 @@ interface Recomputer {
  * @param shapes of every layer, as returned by `outputShapes`
  * @param parameters the checkpoint's; the candidate's constants are compared with it elsewhere
  * @param most elements that any group will need, if not all groups will come
+ * @param onRelease called when memory has become garbage, since later layers need less
  */
 export function recomputer(
   graph: LayerGraph,
@@ -143,6 +144,7 @@ export function recomputer(
   parameters: ParameterSource,
   arithmetic: Arithmetic,
   most: number = Infinity,
+  onRelease: () => void = () => undefined,
 ): Recomputer {
   const shapeOf = (name: string): Shape => shapes.get(name) ?? [];
   // A layer's values are kept while its bound is computed.
@@ -164,7 +166,8 @@ export function recomputer(
         known.get(name) ?? { output: source(name), error: 0 };
       let result: Recomputed | undefined;
       const [first] = nodes;
-      values.expect(largestFrom.get(first?.foldedBatchNorm?.from ?? first?.name ?? "") ?? 0);
+      const left = largestFrom.get(first?.foldedBatchNorm?.from ?? first?.name ?? "") ?? 0;
+      if (values.expect(left)) onRelease();
       for (const [index, node] of nodes.entries()) {
         const inputs = node.inputs.map(read);
         const tensors = inputs.map(({ output }) => output);

@@ -41,9 +41,14 @@ export interface ReferenceRun {
 /** Maximum bytes of copies of layers computed ahead. */
 const AHEAD = 2 * 2 ** 20;
 
-export function referenceRun({ graph, images, network, wanted, returned }: ReferenceSetting): ReferenceRun {
+/** @param onRelease called when memory has become garbage, since later layers need less */
+export function referenceRun(
+  { graph, images, network, wanted, returned }: ReferenceSetting,
+  onRelease: () => void = () => undefined,
+): ReferenceRun {
   let loops: Elements | undefined;
   const engine = (elements: number): Engine => {
+    if (loops) onRelease();
     const made = vectorEngine(elements);
     loops = made;
     return made;
@@ -143,8 +148,9 @@ export function settingArithmetic({ precision, numerics, foldsNarrow }: GroupSet
 
 /**
  * @param most the memory of the largest group that will be judged, in elements; by default that of any group
+ * @param onRelease called when memory has become garbage, since later groups need less
  */
-export function groupJudge(setting: GroupSetting, most?: number): GroupJudge {
+export function groupJudge(setting: GroupSetting, most?: number, onRelease?: () => void): GroupJudge {
   const { graph, images, parameters } = setting;
   const arithmetic = settingArithmetic(setting);
   const { recompute, sizeOf } = recomputer(
@@ -153,6 +159,7 @@ export function groupJudge(setting: GroupSetting, most?: number): GroupJudge {
     float64Parameters(parameters),
     arithmetic,
     most,
+    onRelease,
   );
   return {
     recompute,

@@ -1,7 +1,7 @@
 /** A thread that measures a candidate's layers against the reference network, or judges them on their own inputs. */
 
 import { InputError } from "../../core/errors.js";
-import { threadPort } from "../backends/node-packages.js";
+import { garbageCollector, threadPort } from "../backends/node-packages.js";
 import { layerGroups } from "../bounds/recompute.js";
 import { groupJudge, type ReferenceRun, referenceRun } from "./thread-work.js";
 import type { Answer, Request } from "./threads.js";
@@ -11,17 +11,23 @@ let reference: ReferenceRun | undefined;
 let judge: ((request: Extract<Request, { kind: "judge" }>) => unknown) | undefined;
 let isIdle = true;
 
+const collectGarbage = await garbageCollector();
+let hasGarbage = false;
+const onRelease = (): void => {
+  hasGarbage = true;
+};
+
 function answer(request: Request): unknown {
   switch (request.kind) {
     case "reference":
-      reference = referenceRun(request.setting);
+      reference = referenceRun(request.setting, onRelease);
       break;
     case "groups": {
       const { setting } = request;
       const groups = new Map(
         layerGroups(setting.graph, new Set(setting.shown)).map((group) => [group.layer.name, group]),
       );
-      const own = groupJudge(setting);
+      const own = groupJudge(setting, undefined, onRelease);
       judge = ({ layer, actual, sources }) => {
         const group = groups.get(layer);
         const source = (name: string) => {
@@ -54,6 +60,9 @@ port.on("message", (request: Request) => {
   const { id } = request;
   try {
     port.postMessage({ id, result: answer(request) } satisfies Answer);
+    // Tens of megabytes, which would stay until enough other garbage has gathered.
+    if (hasGarbage) collectGarbage();
+    hasGarbage = false;
     if (!isIdle) return;
     isIdle = false;
     setImmediate(runAhead);

@@ -259,7 +259,7 @@ function multiplyBlock(
 }
 
 /** Packs a group's OIHW weights strip by strip. */
-function packWeights(weight: Float64Array, firstOutput: number, layout: Layout, memory: Numbers): void {
+function packWeights(weight: Numbers, firstOutput: number, layout: Layout, memory: Numbers): void {
   const { depth } = layout;
   let target = layout.weights;
   for (const start of layout.strips)

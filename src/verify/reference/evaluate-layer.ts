@@ -9,9 +9,9 @@ import {
   type StateDict,
   type Tensor,
 } from "../../core/tensor.js";
-import { toFloat64 } from "../../core/tensor-cast.js";
+import { isDType, toFloat64 } from "../../core/tensor-cast.js";
 import { conv, convScratch, linear } from "./conv.js";
-import { type Elements, wholeOf } from "./elements.js";
+import { type Elements, type Numbers, wholeOf } from "./elements.js";
 import { type Engine, scalarEngine, TILE_COLUMNS } from "./engine.js";
 import type { Call, Kernel, LayerParameters, Operand } from "./kernel.js";
 import {
@@ -31,7 +31,16 @@ import {
 import { vectorEngine } from "./vector-engine.js";
 
 /** Looks up a parameter by its state-dict path, in float64. */
-export type ParameterSource = (path: string) => Float64Array;
+export interface ParameterSource {
+  (path: string): Float64Array;
+  /** The same numbers, not converted if they are stored in float32: what is converted is garbage soon, twice as large. Default: converted. */
+  readonly stored?: (path: string) => Numbers;
+}
+
+/** A parameter as it is stored, if its source has it so. */
+export function storedParameter(source: ParameterSource, path: string): Numbers {
+  return source.stored?.(path) ?? source(path);
+}
 
 /** One source to a state dict: the reference network and the layers that are recomputed share the numbers. */
 const sources = new WeakMap<StateDict, ParameterSource>();
@@ -57,7 +66,7 @@ const KEPT_ELEMENTS = 2 ** 18;
 function convertedParameters(stateDict: StateDict): ParameterSource {
   const converted = new Map<string, Float64Array>();
   let kept = 0;
-  return (path) => {
+  const source = (path: string): Float64Array => {
     const known = converted.get(path);
     if (known) return known;
     const tensor = stateDict.get(path);
@@ -79,6 +88,11 @@ function convertedParameters(stateDict: StateDict): ParameterSource {
     }
     return values;
   };
+  const stored = (path: string): Numbers => {
+    const tensor = stateDict.get(path);
+    return tensor && isDType(tensor, "float32") ? tensor.data : source(path);
+  };
+  return Object.assign(source, { stored });
 }
 
 /**
@@ -95,7 +109,7 @@ export function layerParameters(
   const shapes = (PARAMETER_SHAPES[op.kind] as (op: Op) => Partial<Record<ParameterRole, Shape>>)(op);
   const entries = (Object.entries(shapes) as [ParameterRole, Shape][]).map(([role, shape]) => {
     const path = paths[role] ?? `${role} of a ${op.kind}`;
-    const values = source(path);
+    const values = storedParameter(source, path);
     if (values.length !== elementCount(shape))
       throw new InputError({
         code: "state-dict",
@@ -194,10 +208,16 @@ export class Workspace {
     this.start = behind?.start ?? 0;
   }
 
-  /** Says how many elements will be needed from now on. If that is less than half of the memory, it is released. */
-  expect(elements: number): void {
+  /**
+   * Says how many elements will be needed from now on. If that is less than half of the memory, it is left to the garbage collector.
+   *
+   * @returns whether it is
+   */
+  expect(elements: number): boolean {
     this.least = elements;
-    if (this.engine && this.engine.memory.length > 2 * elements) this.engine = undefined;
+    const isTooLarge = this.engine !== undefined && this.engine.memory.length > 2 * elements;
+    if (isTooLarge) this.engine = undefined;
+    return isTooLarge;
   }
 
   /** An engine with memory for at least this many elements, whose contents are undefined. */
@@ -319,7 +339,7 @@ function singlesSize(op: Op<"conv">, input: Shape, output: Shape): number {
 }
 
 /** The largest magnitude; NaN if there is one. */
-export function largestOf(values: Float64Array): number {
+export function largestOf(values: Numbers): number {
   let most = 0;
   for (let i = 0; i < values.length; i++) most = Math.max(most, Math.abs(values[i] as number));
   return most;

@@ -9,16 +9,16 @@ export interface Operand<N extends Numbers = Float64Array> {
   readonly data: N;
 }
 
-/** A layer's parameters in float64, laid out as in the state dict: OIHW, [out, in], [channels]. */
-export type LayerParameters = Readonly<Partial<Record<ParameterRole, Float64Array>>>;
+/** A layer's parameters, in float32 if they are stored so, laid out as in the state dict: OIHW, [out, in], [channels]. */
+export type LayerParameters = Readonly<Partial<Record<ParameterRole, Numbers>>>;
 
-type Affine = Readonly<Record<"weight" | "bias", Float64Array>>;
+type Affine = Readonly<Record<"weight" | "bias", Numbers>>;
 
 /** The parameters an operation reads, if any. A convolution without bias has none added. */
 interface ParameterTable {
   conv: Pick<Affine, "weight"> & Partial<Pick<Affine, "bias">>;
   linear: Affine;
-  batchNorm: Readonly<Record<ParameterRole, Float64Array>>;
+  batchNorm: Readonly<Record<ParameterRole, Numbers>>;
   instanceNorm: Affine;
   layerNorm: Affine;
 }

@@ -62,9 +62,9 @@ describe("evaluate", () => {
     workspace.expect(1000);
     const engine = workspace.reserve(10);
     expect(engine.memory.length).toBe(1000);
-    workspace.expect(500);
+    expect(workspace.expect(500)).toBe(false);
     expect(workspace.reserve(10)).toBe(engine);
-    workspace.expect(499);
+    expect(workspace.expect(499)).toBe(true);
     expect(workspace.reserve(10).memory.length).toBe(499);
   });
 

@@ -1,7 +1,11 @@
 import { describe, expect, test } from "vitest";
 import { InputError } from "../../../src/core/errors.js";
 import type { Tensor } from "../../../src/core/tensor.js";
-import { float64Parameters, layerParameters } from "../../../src/verify/reference/evaluate-layer.js";
+import {
+  float64Parameters,
+  layerParameters,
+  storedParameter,
+} from "../../../src/verify/reference/evaluate-layer.js";
 import { tensor } from "./random.js";
 
 describe("float64Parameters", () => {
@@ -23,6 +27,21 @@ describe("float64Parameters", () => {
       new Map<string, Tensor>([["w", { dtype: "float32", shape: [2], data: Float32Array.of(1, 2) }]]),
     );
     expect(source("w")).toBe(source("w"));
+  });
+
+  test("gives what is stored in float32 as it is, for those who only read the numbers", () => {
+    const single = Float32Array.of(0.1);
+    const half = Uint16Array.of(0x3c01);
+    const source = float64Parameters(
+      new Map<string, Tensor>([
+        ["single", { dtype: "float32", shape: [1], data: single }],
+        ["half", { dtype: "float16", shape: [1], data: half }],
+      ]),
+    );
+    expect(storedParameter(source, "single")).toBe(single);
+    expect([...storedParameter(source, "half")]).toEqual([1 + 2 ** -10]);
+    expect([...storedParameter(() => Float64Array.of(3), "single")]).toEqual([3]);
+    expect(() => storedParameter(source, "other")).toThrow(InputError);
   });
 
   test("names a parameter that is missing", () => {
