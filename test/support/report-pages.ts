@@ -1,22 +1,29 @@
 import { lowerToOnnx } from "../../src/convert/export/onnx.js";
 import { encodeOnnx } from "../../src/convert/formats/onnx/encode.js";
+import type { Checkpoint } from "../../src/convert/open/checkpoint.js";
 import { openVerification } from "../../src/verify/open.js";
 import type { ParityReport } from "../../src/verify/outcome/report.js";
 import { type SuiteEntry, type SuiteReport, suiteReport } from "../../src/verify/suite/report.js";
 import { verify } from "../../src/verify/verify.js";
-import { readFixture } from "../fixtures.js";
-import { openFixture, SMALL, withTensor, withValues } from "./osnet.js";
+import { openFixture, openReference, SMALL, withTensor, withValues } from "./osnet.js";
 
-/** The report of a real model, small images; of one with a gate's bias changed unless it is the good one. */
-export async function realReport({ good = false }: { readonly good?: boolean } = {}): Promise<ParityReport> {
-  const { graph, stateDict } = openFixture();
+interface ReportOptions {
+  /** Otherwise a gate's bias is changed. */
+  readonly good?: boolean;
+  /** Default: a real network. */
+  readonly checkpoint?: Checkpoint;
+}
+
+/** The report of a model, small images. */
+export async function reportOf({
+  good = false,
+  checkpoint = openFixture(),
+}: ReportOptions = {}): Promise<ParityReport> {
+  const { graph, stateDict } = checkpoint;
   const wrong = withTensor(stateDict, "conv3.0.gate.fc2.bias", (tensor) => withValues(tensor, { 5: 2.5 }));
   const bytes = encodeOnnx(lowerToOnnx(graph, good ? stateDict : wrong, { size: SMALL }));
   return verify(
-    await openVerification(
-      { name: "osnet_x0_25.onnx", bytes },
-      { name: "osnet_x0_25.pth", bytes: readFixture("osnet_x0_25.pth") },
-    ),
+    await openVerification({ name: "osnet_x0_25.onnx", bytes }, openReference(checkpoint, "osnet_x0_25.pth")),
   );
 }
 

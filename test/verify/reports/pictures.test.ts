@@ -11,7 +11,7 @@ import { createFolder, type Folder } from "../../support/folder.js";
 import { text } from "../../support/markdown.js";
 import { openPage, type Viewport } from "../../support/pages.js";
 import { encodePng } from "../../support/png.js";
-import { realReport, suiteOf } from "../../support/report-pages.js";
+import { reportOf, suiteOf } from "../../support/report-pages.js";
 
 const absent = browserMissing();
 
@@ -41,7 +41,7 @@ describe.skipIf(absent)(`pictures of reports ${absent || ""}`, () => {
 
   beforeAll(async () => {
     browser = await openBrowser();
-    const [good, bad] = [await realReport({ good: true }), await realReport()];
+    const [good, bad] = [await reportOf({ good: true }), await reportOf()];
     folder = await createFolder({
       "report.html": await renderHtml(bad),
       "suite.html": await renderSuite(suiteOf(8, good, bad), "html"),
