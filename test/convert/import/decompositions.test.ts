@@ -17,6 +17,8 @@ const NUMBERS: Readonly<Record<string, Tensor>> = {
   root2: float32([], [Math.SQRT2]),
   rootPi: float32([], [Math.sqrt(2 / Math.PI)]),
   zero: float32([], [0]),
+  // Broadcasts along the width.
+  row: float32([16], Array(16).fill(2)),
   vector: float32(
     [1, 16, 1, 1],
     Array.from({ length: 16 }, (_, at) => 1e-5 * at),
@@ -89,6 +91,16 @@ describe("what is nearly an operation says what is different", () => {
         stable: [
           ["epsilon", "Abs", ["variance"]],
           ["stable", "Add", ["variance", "epsilon"]],
+        ],
+      }),
+    ],
+    [
+      "a weight that is not one number per channel",
+      NORM,
+      norm({
+        normed: [
+          ["scale", "Div", ["row", "deviation"]],
+          ["normed", "Mul", ["centred", "scale"]],
         ],
       }),
     ],

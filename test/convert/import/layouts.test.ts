@@ -5,9 +5,13 @@ import { liftStateDict } from "../../../src/convert/open/lift.js";
 import type { Tensor } from "../../../src/core/tensor.js";
 import { castFloat } from "../../../src/core/tensor-cast.js";
 import { float32, GRAPH, STATE } from "../export/graphs.js";
+import { expectExact } from "./expect-exact.js";
 import {
   anonymous,
   inNhwc,
+  inputOf,
+  int64,
+  ints,
   MODEL,
   onIntegers,
   operator,
@@ -186,5 +190,91 @@ describe("matchGraph on integers", () => {
     expect(largest).toBeGreaterThan(0.5);
     expect(largest).toBeLessThan(1.001);
     expect(stateDict.get("fc.0.weight")).toEqual(STATE.get("fc.0.weight"));
+  });
+});
+
+/** An instance norm as tf2onnx writes Keras's GroupNormalization, on maps of 8×4 with channels last. */
+function inGroups(
+  target: readonly number[],
+  axes: readonly number[],
+  back: readonly number[] = [8, 4, 16],
+): OnnxModel {
+  const vector = target.map((size, at) => (at === 0 || axes.includes(at) ? 1 : size));
+  const constant = (role: string): Tensor =>
+    ({ ...STATE.get(`conv2.0.IN.${role}`), shape: vector }) as Tensor;
+  const model = replaceNode(MODEL, "conv2.0.IN", (node) => [
+    operator("Transpose", [inputOf(node)], "last", { perm: ints(0, 2, 3, 1) }),
+    operator("Reshape", ["last", "target"], "grouped"),
+    operator("ReduceMean", ["grouped"], "mean", { axes: ints(...axes) }),
+    operator("Sub", ["grouped", "mean"], "centred"),
+    operator("Mul", ["centred", "centred"], "squared"),
+    operator("ReduceMean", ["squared"], "variance", { axes: ints(...axes) }),
+    operator("Add", ["variance", "epsilon"], "stable"),
+    operator("Sqrt", ["stable"], "deviation"),
+    operator("Reciprocal", ["deviation"], "inverse"),
+    operator("Mul", ["inverse", "gamma"], "scale"),
+    operator("Mul", ["grouped", "scale"], "product"),
+    operator("Neg", ["mean"], "negative"),
+    operator("Mul", ["negative", "scale"], "shift"),
+    operator("Add", ["shift", "beta"], "bias"),
+    operator("Add", ["product", "bias"], "normed"),
+    operator("Shape", [inputOf(node)], "shape"),
+    operator("Gather", ["shape", "order"], "sizes"),
+    operator("Cast", ["sizes"], "narrow", { to: { type: "int", value: 6 } }),
+    operator("Slice", ["narrow", "none", "one", "none"], "batch"),
+    operator("Concat", ["batch", ...back.map((_, at) => `size${at}`)], "list", {
+      axis: { type: "int", value: 0 },
+    }),
+    operator("Cast", ["list"], "wide", { to: { type: "int", value: 7 } }),
+    operator("Reshape", ["normed", "wide"], "map"),
+    operator("Transpose", ["map"], "conv2.0.IN", { perm: ints(0, 3, 1, 2) }),
+  ]);
+  return withConstants(model, {
+    target: int64(...target),
+    epsilon: float32([], [1e-5]),
+    gamma: constant("weight"),
+    beta: constant("bias"),
+    order: int64(0, 2, 3, 1),
+    none: int64(0),
+    one: int64(1),
+    ...Object.fromEntries(back.map((size, at) => [`size${at}`, int64(size)])),
+  });
+}
+
+describe("an instance norm in groups of one channel", () => {
+  it.each<readonly [target: readonly number[], axes: readonly number[]]>([
+    [
+      [-1, 8, 4, 16, 1],
+      [1, 2, 4],
+    ],
+    [
+      [-1, 8, 4, 16, 1],
+      [1, 2],
+    ],
+    [
+      [-1, 8, 4, 1, 16],
+      [1, 2],
+    ],
+  ])("is one, as %j", (target, axes) => {
+    expectExact(inGroups(target, axes), GRAPH, STATE);
+  });
+
+  const [map, turned] = [
+    [8, 4, 16],
+    [4, 8, 16],
+  ] as const;
+  it.each<
+    readonly [what: string, target: readonly number[], axes: readonly number[], back: readonly number[]]
+  >([
+    ["two channels to a group", [-1, 8, 4, 8, 2], [1, 2, 4], map],
+    ["all channels in one group", [-1, 8, 4, 1, 16], [1, 2, 4], map],
+    ["height and width swapped", [-1, 4, 8, 16, 1], [1, 2, 4], turned],
+    ["width and channels swapped", [-1, 8, 16, 4, 1], [1, 2, 4], map],
+    ["one axis", [-1, 8, 4, 16, 1], [1, 4], map],
+    ["the images too", [-1, 8, 4, 16, 1], [0, 1, 2, 4], map],
+    ["another map afterwards", [-1, 8, 4, 16, 1], [1, 2, 4], turned],
+  ])("is none with %s", (_, target, axes, back) => {
+    const { differences } = matchGraph(anonymous(inGroups(target, axes, back)), KNOWN);
+    expect(differences[0]?.layer).toMatch(/^conv2\.0/);
   });
 });

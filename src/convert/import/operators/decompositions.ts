@@ -7,6 +7,7 @@ import {
   type ForeignKind,
   type ForeignNode,
   type ForeignOp,
+  type Form,
   isKind,
   type NearMiss,
   type Value,
@@ -133,18 +134,17 @@ function norm(kind: "instanceNorm" | "layerNorm", mean: string): Decomposition {
       ...[`(1 / ${deviation})`, `([weight] / ${deviation})`].flatMap((scale) => [
         `(x - ${mean}(x)) * ${scale}`,
         `x * ${scale} + ([bias] - ${mean}(x) * ${scale})`,
+        `x * ${scale} + (-${mean}(x) * ${scale} + [bias])`,
       ]),
     ];
   });
   const means: Meaning = (x, { epsilon, weight, bias }, value) => {
     const added = numberOf(epsilon);
     if (added === undefined) return "an epsilon that is not one number";
-    const shift = bias?.constant && perChannel(bias.constant, x.form);
+    const [factor, shift] = [weight, bias].map((term) => vectorOf(term?.constant, x.form));
+    if (weight && !factor) return "a weight that is not one number per channel";
     if (bias && !shift) return "a bias that is not one number per channel";
-    const constants: Constants = {
-      ...(weight?.constant ? { weight: weight.constant } : {}),
-      ...(shift ? { bias: shift } : {}),
-    };
+    const constants: Constants = { ...(factor ? { weight: factor } : {}), ...(shift ? { bias: shift } : {}) };
     return nodeValue({ kind, epsilon: added }, [x], x.form, value, constants);
   };
   const misses = {
@@ -157,6 +157,14 @@ function norm(kind: "instanceNorm" | "layerNorm", mean: string): Decomposition {
     "2": "a power other than a square",
   };
   return { kind, formulas, means, misses };
+}
+
+/** A constant with one value per channel as a vector, bit for bit; or one for all. */
+function vectorOf(tensor: Tensor | undefined, form: Form): Tensor | undefined {
+  const vector = tensor && perChannel(tensor, form);
+  return vector?.data.length === tensor?.data.length && vector
+    ? ({ ...tensor, shape: vector.shape } as Tensor)
+    : vector;
 }
 
 function activation(op: ForeignOp): Meaning {
@@ -286,7 +294,10 @@ function termOfNode(node: ForeignNode, value: unknown = node): Term {
     const rest: Constants = weight && bias ? { weight } : {};
     const [input] = isKind(node, "affine") && !rest.weight ? inputs : [];
     const before = (): Term => (input ? termOfNode(input) : termOfNode({ ...node, constants: rest }, {}));
-    return term(bias ? "Add" : "Mul", () => [before(), constantTerm(last)]);
+    // As an operand of the file that has one value per channel.
+    const shape = node.form.rank === "flat" ? last.shape : [...last.shape, 1, 1];
+    const operand: Term = { ...constantTerm(last), constant: { ...last, shape } as Tensor };
+    return term(bias ? "Add" : "Mul", () => [before(), operand]);
   }
   if (!isKind(node, "other"))
     return term(NAMES[op.kind] ?? op.kind, () => inputs.map((input) => termOfNode(input)));

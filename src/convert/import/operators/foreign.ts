@@ -188,12 +188,17 @@ export type Value =
  */
 export type Size = number | "batch" | { readonly of: ForeignNode; readonly axis: number } | undefined;
 
-/** A map [N, C, H, W] with its last axes merged: [N, C, H·W], [N·C, H·W] or [N·C·H·W]. */
+/**
+ * A map [N, C, H, W] with its last axes merged: [N, C, H·W], [N·C, H·W] or [N·C·H·W]. Or a map in any layout with an axis of
+ * size 1 more: [N, H, W, C, 1].
+ */
 export interface Planes {
   /** The number of axes. */
   readonly rank: number;
   /** The sizes of the four axes before. */
   readonly sizes: readonly Size[];
+  /** The place of the axis of size 1, and the layout of the others. */
+  readonly added?: { readonly at: number; readonly layout: Layout };
 }
 
 /** Indices i, j … over axes of these sizes, combined as strides[0] · i + strides[1] · j + …. */

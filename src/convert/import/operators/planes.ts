@@ -1,13 +1,14 @@
 import type { Tensor } from "../../../core/tensor.js";
 import type { OnnxNode } from "../../formats/onnx/model.js";
 import type { ForeignNode, Planes, Size, Value } from "./foreign.js";
-import { ELEMENTWISE, withAttribute } from "./layouts.js";
+import { ELEMENTWISE, isNchw, NCHW, withAttribute } from "./layouts.js";
 import { placesOf, reshapeTarget, sameSize, sizesOf } from "./shapes.js";
 import { asNode, asTensor, attributeOrInput, int, type OperatorSite } from "./site.js";
 
 /**
  * Maps with their height and width merged, [N, C, H·W], or their channels too, [N·C, H·W]: how norms of groups are exported, and others are
- * written by hand; or all in a line, from which torch's exporter takes a map again that was stored with its channels last. The elements stay where they are, so that an operator over the last axis is one over the plane, and one on
+ * written by hand; or all in a line, from which torch's exporter takes a map again that was stored with its channels last; or with an axis
+ * more, as Keras splits channels into groups of one. The elements stay where they are, so that an operator over the last axis is one over the plane, and one on
  * each element is the same. No value of the file is a layer's until it is a map again.
  */
 
@@ -15,7 +16,9 @@ import { asNode, asTensor, attributeOrInput, int, type OperatorSite } from "./si
 export function asPlanes(site: OperatorSite): Value | undefined {
   const input = asNode(site.inputs[0]);
   const target = reshapeTarget(site);
-  if (site.layout || !input || !target) return undefined;
+  if (!input || !target) return undefined;
+  if (target.length === 5) return withAxis(site, input, target);
+  if (site.layout) return undefined;
   // A pooled map with fewer axes is a vector.
   if (input.form.rank !== "map" && !(input.form.rank === "pooled" && target.length === 1)) return undefined;
   const planes: Planes = { rank: target.length, sizes: sizesOf(site, input) };
@@ -29,11 +32,24 @@ export function asPlanes(site: OperatorSite): Value | undefined {
   return merged && fills(target, merged, planes) ? { kind: "node", node: input, planes } : undefined;
 }
 
+/** A map with an axis of size 1 more, if a reshape to a target adds it for every image size. */
+function withAxis(site: OperatorSite, input: ForeignNode, target: readonly Size[]): Value | undefined {
+  const { layout = NCHW } = site;
+  const sizes = sizesOf(site, input);
+  const planes = { rank: target.length, sizes };
+  const at = target.findIndex((_, place) => fills(target, sizes.toSpliced(place, 0, 1), planes));
+  return input.form.rank === "map" && at >= 0
+    ? { kind: "node", node: input, planes: { ...planes, added: { at, layout } } }
+    : undefined;
+}
+
 /** The map that a reshape of planes restores; undefined for another shape. */
 function asMap(site: OperatorSite, planes: Planes): Value | undefined {
   const input = asNode(site.inputs[0]);
   const target = reshapeTarget(site);
-  return input && target && fills(target, sizesIn(input, planes), planes) ? again(input, site) : undefined;
+  return input && target && fills(target, sizesIn(input, planes), planes)
+    ? again(input, site, planes)
+    : undefined;
 }
 
 /** A Gather from a line of elements that restores the map. */
@@ -48,17 +64,21 @@ function gathered(site: OperatorSite, planes: Planes): Value | undefined {
       const stride = sizes.slice(axis + 1).reduce<Size>(productOf, 1);
       return sameSize(places.sizes[axis], size) && (size === 1 || places.strides[axis] === stride);
     });
-  return isMap ? again(input, site) : undefined;
+  return isMap ? again(input, site, planes) : undefined;
 }
 
-function again(input: ForeignNode, { output }: OperatorSite): Value {
-  return { kind: "node", node: input.value === undefined ? { ...input, value: output } : input };
+function again(input: ForeignNode, { output }: OperatorSite, { added }: Planes): Value {
+  const laid = added && !isNchw(added.layout) ? { reading: { layout: added.layout } } : {};
+  const node = input.value === undefined ? { ...input, value: output, ...laid } : input;
+  return { kind: "node", node, ...laid };
 }
 
 /** The sizes of the map; one pixel for each plane if it was pooled. */
-function sizesIn({ form }: ForeignNode, { sizes }: Planes): readonly Size[] {
-  const [batch, channels] = sizes;
-  return form.rank === "pooled" ? [batch, channels, 1, 1] : sizes;
+function sizesIn(
+  { form }: ForeignNode,
+  { sizes, added: { layout } = { at: 0, layout: NCHW } }: Planes,
+): readonly Size[] {
+  return form.rank === "pooled" ? sizes.map((size, at) => ((layout[at] ?? 0) < 2 ? size : 1)) : sizes;
 }
 
 /**
@@ -93,6 +113,7 @@ export function onMap(site: OperatorSite): OperatorSite | Value | undefined {
   if (!planes || node.domain !== "" || !nodes.every((value) => areSame(value.planes, planes)))
     return undefined;
   if (node.opType === "Reshape") return asMap(site, planes);
+  if (planes.added) return withoutAxis(site, planes, planes.added);
   if (node.opType === "Gather" && planes.rank === 1) return gathered(site, planes);
   const last = planes.rank - 1;
   const isLast = (axis: number | undefined): boolean => axis === last || axis === -1;
@@ -124,8 +145,44 @@ export function onMap(site: OperatorSite): OperatorSite | Value | undefined {
   return vector;
 }
 
+/** An operator on a map with an axis of size 1 more as the same operator on the map in its layout. */
+function withoutAxis(
+  site: OperatorSite,
+  planes: Planes,
+  { at, layout }: NonNullable<Planes["added"]>,
+): OperatorSite | undefined {
+  const { node, inputs } = site;
+  const plain = inputs.map((value): Value | undefined | null =>
+    value?.kind === "node"
+      ? { kind: "node", node: value.node, reading: { layout } }
+      : narrower(value, planes.rank, at),
+  );
+  const values = plain.map((value) => value ?? undefined);
+  if (ELEMENTWISE.has(node.opType))
+    return plain.includes(null) ? undefined : { ...site, inputs: values, planes };
+  const axes = attributeOrInput(site, "axes", 1)?.map((axis) => (axis < 0 ? axis + planes.rank : axis));
+  const others = axes?.filter((axis) => axis !== at).map((axis) => (axis > at ? axis - 1 : axis));
+  if (!node.opType.startsWith("Reduce") || !others?.length || int(node, "keepdims", 1) !== 1)
+    return undefined;
+  const reduced = withAttribute(node, "axes", { type: "ints", value: others });
+  return { ...site, node: reduced, inputs: values.slice(0, 1), planes };
+}
+
+/** A constant that broadcasts over a map without one of its axes, as it would with it; null if it has that axis. */
+function narrower(value: Value | undefined, rank: number, at: number): Value | undefined | null {
+  const tensor = asTensor(value);
+  if (value?.kind !== "constant" || !tensor || tensor.data.length === 1) return value;
+  const own = at - (rank - tensor.shape.length);
+  if (tensor.shape.length < 2 || tensor.shape.length > rank || (tensor.shape[own] ?? 1) !== 1) return null;
+  return {
+    ...value,
+    tensor: { ...tensor, shape: own < 0 ? tensor.shape : tensor.shape.toSpliced(own, 1) } as Tensor,
+  };
+}
+
 function areSame(a: Planes | undefined, b: Planes): boolean {
-  return a?.rank === b.rank && a.sizes.every((size, axis) => sameSize(size, b.sizes[axis]));
+  const isSame = String(a?.added?.layout) === String(b.added?.layout) && a?.added?.at === b.added?.at;
+  return a?.rank === b.rank && isSame && a.sizes.every((size, axis) => sameSize(size, b.sizes[axis]));
 }
 
 /** A constant that broadcasts over planes, as it would over the map; null if it is not by channel. */
