@@ -11,6 +11,7 @@ import { InputError } from "../../core/errors.js";
 import type { Tensor } from "../../core/tensor.js";
 import type { NormFloor } from "../export/options.js";
 import type { OnnxModel } from "../formats/onnx/model.js";
+import type { StoredTensor } from "../formats/tfjs/model.js";
 import { withoutCopies } from "./copies.js";
 import { type Difference, difference, gateDifferences } from "./differences.js";
 import { type BlockLandmarks, findBlocks } from "./landmarks.js";
@@ -51,6 +52,11 @@ export interface GraphMatch {
   readonly outputs: readonly MatchedOutput[];
   /** Each layer's constants; with a folded batch norm, its layer has the products of both. */
   readonly constants: ReadonlyMap<string, Constants>;
+  /**
+   * By batch norm that the file writes as a product and a sum after a linear layer: the factor, whose product with the linear layer's
+   * own weight is the batch norm's weight above.
+   */
+  readonly factors: ReadonlyMap<string, StoredTensor>;
   /** How far a layer's constants may be from their unquantised values; empty for a float file. */
   readonly roundings: ReadonlyMap<string, Roundings>;
   /** All differences from the architecture, in network order; empty for a faithful file. */
@@ -129,7 +135,7 @@ function sketched(
 }
 
 function assemble(graph: LayerGraph, foreign: ForeignGraph, walked: Walk, subject: string): GraphMatch {
-  const { nodes, absorbed, products, afterInserted, skipped } = walked;
+  const { nodes, absorbed, products, factors, afterInserted, skipped } = walked;
   const values = new Map<string, string>();
   const constants = new Map<string, Constants>();
   const folded = new Set(absorbed);
@@ -152,8 +158,7 @@ function assemble(graph: LayerGraph, foreign: ForeignGraph, walked: Walk, subjec
       }
     }
     constants.set(layer.name, withAbsentBias(layer, node, products.get(layer.name) ?? node.constants));
-    const rounding = walked.roundings.get(layer.name) ?? node.roundings;
-    if (rounding) roundings.set(layer.name, rounding);
+    if (node.roundings) roundings.set(layer.name, node.roundings);
   }
   const outputs = foreign.outputs.flatMap((output) => matchOutput(graph, foreign, walked, output) ?? []);
   const [first] = outputs;
@@ -176,6 +181,7 @@ function assemble(graph: LayerGraph, foreign: ForeignGraph, walked: Walk, subjec
     affine,
     outputs,
     constants,
+    factors,
     roundings,
     differences: oneToALayer(differences.filter(({ layer }) => needed.has(layer))).sort(
       (a, b) => (order.get(a.layer) ?? 0) - (order.get(b.layer) ?? 0),

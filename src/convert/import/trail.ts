@@ -1,5 +1,6 @@
 import { readersOf } from "../../arch/graph.js";
 import type { LayerGraph, LayerNode } from "../../arch/index.js";
+import type { StoredTensor } from "../formats/tfjs/model.js";
 import { compareOps, type Difference, difference, nameOf, nameOfKind } from "./differences.js";
 import { type Anchors, anchorsOf, type BlockLandmarks, computedFrom } from "./landmarks.js";
 import {
@@ -8,7 +9,6 @@ import {
   type ForeignKind,
   type ForeignNode,
   isKind,
-  type Roundings,
 } from "./operators/foreign.js";
 
 /** The state of a walk: which nodes are matched with layers, and what was noted. */
@@ -20,7 +20,7 @@ export interface Trail {
   readonly found: ReadonlyMap<string, ForeignNode>;
   readonly absorbed: Set<string>;
   readonly products: Map<string, Constants>;
-  readonly roundings: Map<string, Roundings>;
+  readonly factors: Map<string, StoredTensor>;
   readonly skipped: ReadonlySet<string>;
   /** By layer, the last of the operators inserted after it, which its readers read. */
   readonly afterInserted: ReadonlyMap<string, ForeignNode>;
@@ -81,7 +81,7 @@ export function startTrail(
     found,
     absorbed: new Set(),
     products: new Map(),
-    roundings: new Map(),
+    factors: new Map(),
     skipped,
     afterInserted,
     foldsAll: normed === 0,

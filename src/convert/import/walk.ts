@@ -1,6 +1,5 @@
 import { scaleRows } from "../../arch/batch-norm.js";
 import type { LayerGraph, LayerNode } from "../../arch/index.js";
-import { filled } from "../../core/functions.js";
 import { toReal } from "../../core/tensor-cast.js";
 import type { StoredTensor } from "../formats/tfjs/model.js";
 import { type Difference, nameOf, nameOfKind } from "./differences.js";
@@ -11,14 +10,7 @@ import {
   type StreamLandmarks,
   termsOf,
 } from "./landmarks.js";
-import {
-  type Constants,
-  type ForeignGraph,
-  type ForeignNode,
-  hasBias,
-  isKind,
-  type Roundings,
-} from "./operators/foreign.js";
+import { type Constants, type ForeignGraph, type ForeignNode, hasBias, isKind } from "./operators/foreign.js";
 import { insertedBetween, passInserted, recover, recoverInput, startTrail, type Trail } from "./trail.js";
 
 /** Which node of a foreign graph computes each layer. */
@@ -34,8 +26,8 @@ export interface Walk {
    * multiplied.
    */
   readonly products: ReadonlyMap<string, Constants>;
-  /** The rounding of such constants if they are stored in fewer bits. */
-  readonly roundings: ReadonlyMap<string, Roundings>;
+  /** By batch norm with such products, the factor that the file applies after the linear layer. */
+  readonly factors: ReadonlyMap<string, StoredTensor>;
   /** By layer, the last of the operators inserted after it, which its readers read. */
   readonly afterInserted: ReadonlyMap<string, ForeignNode>;
   /** Layers that the file lacks. Their readers read the input of the missing layer. */
@@ -63,12 +55,12 @@ export function walk(layers: LayerGraph, foreign: ForeignGraph, blocks: readonly
     else matchUnary(trail, layer);
     passInserted(trail, layer);
   }
-  const { found, absorbed, products, roundings, afterInserted, skipped } = trail;
+  const { found, absorbed, products, factors, afterInserted, skipped } = trail;
   return {
     nodes: found,
     absorbed,
     products,
-    roundings,
+    factors,
     afterInserted,
     skipped,
     differences: trail.findings(),
@@ -142,11 +134,9 @@ function matchBatchNorm(trail: Trail, layer: LayerNode): void {
     trail.accept(layer, norm);
     const product =
       isKind(source, "linear") && isKind(norm, "affine") && productOf(source, norm, trail.isHalf);
-    if (!product) return;
-    const { constants, roundings } = product;
-    trail.products.set(layer.name, constants);
-    trail.products.set(input, { ...(constants.weight ? { weight: constants.weight } : {}) });
-    if (roundings) trail.roundings.set(layer.name, roundings);
+    if (!product || !norm.constants.weight) return;
+    trail.products.set(layer.name, product);
+    trail.factors.set(layer.name, norm.constants.weight);
     trail.absorbed.add(input);
   } else if (isKind(source, "linear") || (isKind(source, "conv") && isFoldedInto(trail, source, next))) {
     trail.merge(layer, source);
@@ -313,54 +303,15 @@ function productOf(
   { constants: { weight, bias } }: ForeignNode<"linear">,
   { constants: { weight: scale, bias: shift } }: ForeignNode<"affine">,
   isHalf: boolean,
-): Product | undefined {
+): Constants | undefined {
   if (bias || !weight || !scale || !shift) return undefined;
   const [rows, factors] = [toReal(weight, "weight").data, toReal(scale, "scale").data];
   // Otherwise the product with the weight alone may overflow, which nothing judges.
   const most = MAX_WEIGHT[isHalf ? "half" : "single"];
   if (rows.some((value) => !(Math.abs(value) <= most))) return undefined;
   const data = scaleRows(rows, factors, new Float32Array(rows.length));
-  const constants: Constants = { weight: { dtype: "float32", shape: weight.shape, data }, bias: shift };
-  if (!weight.stored && !scale.stored) return { constants };
-  // Both factors may be off by half a quantisation step.
-  const rowLength = rows.length / Math.max(1, factors.length);
-  const [stepOfRow, stepOfFactor] = [halfSteps(weight, rows), halfSteps(scale, factors)];
-  const roundings = filled(new Float32Array(rows.length), (index) => {
-    const [row, factor] = [rows[index] ?? 0, factors[Math.floor(index / rowLength)] ?? 0];
-    const [ofRow, ofFactor] = [stepOfRow(row), stepOfFactor(factor)];
-    return Math.abs(row) * ofFactor + Math.abs(factor) * ofRow + ofRow * ofFactor;
-  });
-  return { constants, roundings: { weight: roundings } };
+  return { weight: { dtype: "float32", shape: weight.shape, data }, bias: shift };
 }
 
 /** Larger than trained weights are; times any activation below the largest number of the type. */
 const MAX_WEIGHT = { single: 2 ** 32, half: 2 ** 6 };
-
-/** A linear layer's constants with those of the batch norm after it. */
-interface Product {
-  readonly constants: Constants;
-  /** How far each weight may be from the product of unrounded ones; absent where nothing is stored in fewer bits. */
-  readonly roundings?: Roundings;
-}
-
-/** Tolerance for the range that the quantisation steps of a constant cover. */
-const RANGE_SLACK = 1.01;
-
-/**
- * The rounding error of each stored number. Zero if the steps are wider than the range of values requires, in which
- * case rounding does not excuse a difference.
- */
-function halfSteps({ stored }: StoredTensor, values: ArrayLike<number>): (value: number) => number {
-  if (!stored) return () => 0;
-  if (stored.dtype === "float16")
-    return (value) => 2 ** (Math.max(Math.floor(Math.log2(Math.abs(value))), -14) - 11);
-  let [least, most] = [Infinity, -Infinity];
-  for (let index = 0; index < values.length; index++) {
-    least = Math.min(least, values[index] ?? 0);
-    most = Math.max(most, values[index] ?? 0);
-  }
-  const step = Math.abs(stored.scale);
-  const levels = stored.dtype === "uint8" ? 255 : 65535;
-  const half = step * levels <= RANGE_SLACK * (most - least) ? step / 2 : 0;
-  return () => half;
-}

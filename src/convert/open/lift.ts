@@ -215,13 +215,20 @@ export function liftStateDict(match: GraphMatch, { subject }: { readonly subject
   return { stateDict, reparameterised: [...stateDict.keys()].filter((path) => reparameterised.has(path)) };
 }
 
-function liftLayer(layer: LayerNode, { constants, absorbed, affine }: GraphMatch, absorbs: boolean): Lifted {
+function liftLayer(
+  layer: LayerNode,
+  { constants, absorbed, affine, factors }: GraphMatch,
+  absorbs: boolean,
+): Lifted {
   const own = constants.get(layer.name) ?? {};
   const shapes = (PARAMETER_SHAPES[layer.op.kind] as (op: unknown) => Partial<Record<ParameterRole, Shape>>)(
     layer.op,
   );
   const channels = shapes.bias ?? shapes.weight?.slice(0, 1) ?? [];
-  if (absorbs) return { tensors: neutralNorm(layer, channels, own.bias), reparameterised: NORM_ROLES };
+  if (absorbs) {
+    const tensors = neutralNorm(layer, channels, own.bias, factors.get(layer.name));
+    return { tensors, reparameterised: NORM_ROLES };
+  }
   if (affine.has(layer.name))
     return { tensors: neutralNorm(layer, channels, own.bias, own.weight), reparameterised: NORM_ROLES };
   if (absorbed.has(layer.name) && layer.op.kind === "linear")

@@ -137,14 +137,18 @@ function compareConstants(
       const wanted = rounding ? withinSteps(written, rounding) : written;
       const folding = merged && actual && match ? halfFolding(node, role, constant, actual) : undefined;
       if (folding) foldings.push(folding);
-      const problem =
+      const unlike =
         rounding &&
-        // In a linear layer's product with the constants after it, each weight has its own rounding error,
-        // and the steps were checked before.
-        !(role === "weight" && merged?.op.kind === "linear" && rounding.length === constant.values.length) &&
         hasWideSteps(constant.values, rounding, role === "bias" ? expected.get("weight") : undefined)
           ? "stored in steps that are larger than its range requires"
           : differences(wanted, actual, rounding ? 0 : ulps, node.name);
+      const mayBeOfFewer = unlike !== undefined && role === "weight" && merged !== undefined;
+      const factors = mayBeOfFewer ? factorsOf(merged, node, stateDict, shown) : [];
+      const isOfFewer = factors.some(({ tensor }) => tensor?.stored);
+      // A product of constants in fewer bits differs by the errors of both: each must be its own, rounded once.
+      const problem = isOfFewer
+        ? factors.map(({ own, tensor }) => differences(own, tensor, 0, node.name)).find((each) => each)
+        : unlike;
       // A row of one value, such as a gate's of one hidden unit, is a step of its own, and remains as it is.
       const mayRemain = problem === undefined && actual?.data.length === actual?.shape[0];
       const isWeight = role === "weight" && (node.op.kind === "conv" || node.op.kind === "linear");
@@ -159,7 +163,7 @@ function compareConstants(
       if (problem !== undefined && isOfActivation) biasesOff.push(node.name);
       else if (problem !== undefined) problems.push(`${node.parameters[role] ?? role}: ${problem}`);
       else if (rounding) quantised++;
-      else if (actual && isRounded(actual, written.values, node.name)) rounded++;
+      else if (isOfFewer || (actual && isRounded(actual, written.values, node.name))) rounded++;
       else identical++;
     }
     different += problems.length;
@@ -214,6 +218,24 @@ function compareConstants(
     ...(zeroed ? { withZeros: zeros.stateDict() } : {}),
     ...(biasesOff.length > 0 ? { biasesOff } : {}),
   };
+}
+
+/** The weight of a linear layer and the factor of the batch norm after it, if the file has them apart. */
+function factorsOf(
+  layer: LayerNode,
+  norm: LayerNode,
+  stateDict: StateDict,
+  match: Located["match"],
+): readonly { readonly own: Expected; readonly tensor: StoredTensor | undefined }[] {
+  const [weight, factor] = [trained(layer, stateDict), refold(undefined, norm, stateDict)].map((each) =>
+    each.get("weight"),
+  );
+  const tensor = match?.factors.get(norm.name);
+  if (!tensor || !weight || !factor) return [];
+  return [
+    { own: weight, tensor: match?.constants.get(layer.name)?.weight },
+    { own: factor, tensor },
+  ];
 }
 
 function withWeights({ nodes }: LayerGraph): ReadonlySet<string> {

@@ -12,6 +12,7 @@ import {
   type TfjsQuantization,
   type TfjsWeight,
 } from "../../../src/convert/formats/tfjs/model.js";
+import type { SourceFile } from "../../../src/convert/open/open-file.js";
 import type { RealTensor, Tensor } from "../../../src/core/tensor.js";
 import { openVerification } from "../../../src/verify/open.js";
 import { measure } from "../../../src/verify/outcome/metrics.js";
@@ -240,7 +241,11 @@ describe("a linear layer whose batch norm is a product and a sum, each constant 
     return { tensor: roundToStored(tensor, stored), stored };
   }
 
-  function written(dtype: QuantizedDType, scale?: number): TfjsModel {
+  /** @param split by channel, what the weights are multiplied with, and the factors divided by */
+  function written(
+    store: (name: "w" | "s" | "t", data: Float32Array, shape: readonly number[]) => TfjsWeight,
+    split: (channel: number) => number = () => 1,
+  ): TfjsModel {
     const model = lowerToTfjs(graph, stateDict, { size: SMALL, fuse: false });
     const read = (path: string): Float32Array => stateDict.get(path)?.data as Float32Array;
     const [gamma, beta, mean, variance] = ["weight", "bias", "running_mean", "running_var"].map((name) =>
@@ -256,12 +261,13 @@ describe("a linear layer whose batch norm is a product and a sum, each constant 
     // TensorFlow's matrices are [in, out].
     const matrix = Float32Array.from(
       { length: own.length },
-      (_, at) => own[(at % rows) * columns + Math.floor(at / rows)] ?? 0,
+      (_, at) => (own[(at % rows) * columns + Math.floor(at / rows)] ?? 0) * split(at % rows),
     );
     const weights = new Map(model.weights);
-    weights.set("w", storedIn(dtype, matrix, [columns, rows], scale));
-    weights.set("s", storedIn(dtype, factors, [rows]));
-    weights.set("t", storedIn(dtype, shifts, [rows]));
+    weights.set("w", store("w", matrix, [columns, rows]));
+    const scaled = factors.map((factor, at) => factor / split(at));
+    weights.set("s", store("s", scaled, [rows]));
+    weights.set("t", store("t", shifts, [rows]));
     const constant = model.nodes.find(({ name }) => name === "fc.1.folded.bias");
     const product = model.nodes.find(({ name }) => name === "fc.1/product");
     if (!constant || !product) throw new Error("no fc.1");
@@ -283,15 +289,56 @@ describe("a linear layer whose batch norm is a product and a sum, each constant 
     return anonymous({ ...model, weights, nodes: [...constants, ...nodes] });
   }
 
+  const plain: Parameters<typeof written>[0] = (_, data, shape) => ({
+    tensor: { dtype: "float32", shape, data },
+  });
+
+  const quantised: typeof plain = (_, data, shape) => storedIn("uint8", data, shape);
+
   it.each(QUANTIZED_DTYPES)("agrees: %s", async (dtype) => {
-    const { faults, passed } = await reportOf(written(dtype));
+    const { faults, passed } = await reportOf(written((_, ...values) => storedIn(dtype, ...values)));
     expect(faults).toEqual([]);
     expect(passed).toBe(true);
   });
 
-  it("does not agree in steps that are wider than its values need", async () => {
-    const { faults, passed } = await reportOf(written("uint8", 2));
+  it("has the factors of the model that it was quantised from", async () => {
+    const file = (store: typeof plain): SourceFile => {
+      const { json, shards } = encodeTfjs(written(store));
+      return { name: "model", bytes: json, beside: shards };
+    };
+    const { faults, weights } = await verify(await openVerification(file(quantised), file(plain)));
+    expect(faults.filter(({ kind }) => kind === "weights")).toEqual([]);
+    expect(weights?.rounded).toBe(2);
+  });
+
+  it.each<readonly [string, "w" | "s", (channel: number) => number, number | undefined]>([
+    ["in steps that are wider than its values need", "w", () => 1, 2],
+    [
+      "of another split, whose weights are one large row",
+      "w",
+      (channel) => (channel === 0 ? 1e6 : 1),
+      undefined,
+    ],
+    [
+      "of another split, whose factors are one large number",
+      "s",
+      (channel) => (channel === 0 ? 1e-3 : 1),
+      undefined,
+    ],
+  ])("does not agree %s", async (_, part, split, scale) => {
+    const { faults, passed } = await reportOf(
+      written(
+        (name, data, shape) =>
+          name === part ? storedIn("uint8", data, shape, scale) : plain(name, data, shape),
+        split,
+      ),
+    );
     expect(passed).toBe(false);
     expect(faults).toMatchObject([{ kind: "weights", layer: "fc.1" }]);
+  });
+
+  it("agrees if it is split otherwise, but in no fewer bits", async () => {
+    const { faults } = await reportOf(written(plain, (channel) => 2 ** (channel % 3)));
+    expect(faults).toEqual([]);
   });
 });
