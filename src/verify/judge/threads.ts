@@ -230,6 +230,9 @@ export async function startThreads(
 /** Groups that a thread is sent at a time, so that it need not wait for the next. */
 const AT_A_TIME = 3;
 
+/** The memory that these need at most, in elements, if there are several: of large groups, the candidate's thread takes the next one. */
+const LARGE = 2 ** 20;
+
 /**
  * Memory in which the candidate's thread judges groups, in elements: 19 MiB, enough for all but three layers of osnet_x1_0 on two images of
  * 256×128. With 8 MiB, enough for the layers of a stream, it would wait while another thread judges the first stage, and a verification
@@ -253,20 +256,23 @@ function judgePool(
   here: Pick<GroupJudge, "judge" | "sizeOf">,
 ): (task: Task) => Promise<Judgement> {
   const queue: { readonly task: Task; readonly start: (judged: Promise<Judgement>) => void }[] = [];
-  const before = new Map(judges.map((thread) => [thread, 0]));
+  const before = new Map(judges.map((thread): [OpenThread, number[]] => [thread, []]));
   let isHelping = false;
 
   function handOut(): void {
-    for (const [thread, count] of before) {
-      if (count >= AT_A_TIME) continue;
-      const next = queue.shift();
-      if (!next) return;
-      before.set(thread, count + 1);
-      const { group, ...values } = next.task;
+    for (const [thread, sizes] of before) {
+      const [first] = queue;
+      if (!first) return;
+      const size = here.sizeOf(first.task.group);
+      const sum = sizes.reduce((all, other) => all + other, size);
+      if (sizes.length >= AT_A_TIME || (sizes.length > 0 && sum > LARGE)) continue;
+      queue.shift();
+      sizes.push(size);
+      const { group, ...values } = first.task;
       const judged = thread.ask({ kind: "judge", layer: group.layer.name, ...values });
-      next.start(judged as Promise<Judgement>);
+      first.start(judged as Promise<Judgement>);
       const end = (): void => {
-        before.set(thread, (before.get(thread) ?? 0) - 1);
+        sizes.shift();
         handOut();
       };
       judged.then(end, end);
