@@ -51,11 +51,6 @@ export async function threadPort(): Promise<never> {
   throw refused("worker_threads");
 }
 
-/** @throws InputError (`unsupported`): no thread was started */
-export async function garbageCollector(): Promise<never> {
-  throw refused("node:vm");
-}
-
 /** @throws InputError (`unsupported`): a page starts no browser */
 export async function openChromium(): Promise<never> {
   throw refused("puppeteer-core");

@@ -78,7 +78,10 @@ export async function processors(): Promise<number> {
 export async function startThread(module: URL): Promise<Worker | undefined> {
   const [{ existsSync }, threads] = await Promise.all([import("node:fs"), import("node:worker_threads")]);
   if (!existsSync(module)) return undefined;
-  return new threads.Worker(module, { resourceLimits: { maxYoungGenerationSizeMb: 2 } });
+  const worker = new threads.Worker(module, { resourceLimits: { maxYoungGenerationSizeMb: 2 } });
+  // Until somebody listens, an error must not end the process.
+  worker.on("error", () => undefined);
+  return worker;
 }
 
 /** The port between a thread and the one that started it; in the thread. */
@@ -86,19 +89,6 @@ export async function threadPort(): Promise<MessagePort> {
   const { parentPort } = await import("node:worker_threads");
   if (!parentPort) throw new Error("this module runs as a thread");
   return parentPort;
-}
-
-/** A function that collects this thread's garbage at once, with the memory of WebAssembly in it. */
-export async function garbageCollector(): Promise<() => void> {
-  const [{ setFlagsFromString }, { runInNewContext }] = await Promise.all([
-    import("node:v8"),
-    import("node:vm"),
-  ]);
-  // Contexts that are created from then on have it.
-  setFlagsFromString("--expose-gc");
-  const collect: () => void = runInNewContext("gc");
-  setFlagsFromString("--no-expose-gc");
-  return collect;
 }
 
 const started = new Map<string, Promise<Chromium>>();

@@ -1,7 +1,7 @@
 /** A thread that measures a candidate's layers against the reference network, or judges them on their own inputs. */
 
 import { InputError } from "../../core/errors.js";
-import { garbageCollector, threadPort } from "../backends/node-packages.js";
+import { threadPort } from "../backends/node-packages.js";
 import { layerGroups } from "../bounds/recompute.js";
 import { groupJudge, type ReferenceRun, referenceRun } from "./thread-work.js";
 import type { Answer, Request } from "./threads.js";
@@ -11,7 +11,8 @@ let reference: ReferenceRun | undefined;
 let judge: ((request: Extract<Request, { kind: "judge" }>) => unknown) | undefined;
 let isIdle = true;
 
-const collectGarbage = await garbageCollector();
+/** Collects this thread's garbage at once; in the commands, which have V8 expose it. */
+const { gc } = globalThis as { readonly gc?: () => void };
 let hasGarbage = false;
 const onRelease = (): void => {
   hasGarbage = true;
@@ -61,7 +62,7 @@ port.on("message", (request: Request) => {
   try {
     port.postMessage({ id, result: answer(request) } satisfies Answer);
     // Tens of megabytes, which would stay until enough other garbage has gathered.
-    if (hasGarbage) collectGarbage();
+    if (hasGarbage) gc?.();
     hasGarbage = false;
     if (!isIdle) return;
     isIdle = false;

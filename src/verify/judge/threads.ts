@@ -313,6 +313,9 @@ function measurer(thread: OpenThread, setting: ReferenceSetting): Threads["measu
   };
 }
 
+/** The number of a thread that has ended. */
+const ENDED = -1;
+
 interface OpenThread {
   ask(request: Asked): Promise<unknown>;
   /** Resolves with the oldest unanswered request; undefined if there is none. */
@@ -322,7 +325,8 @@ interface OpenThread {
 
 async function openThread(started: ReturnType<typeof startThread>): Promise<OpenThread | undefined> {
   const worker = await started;
-  if (!worker) return undefined;
+  // One that could not start has ended already.
+  if (!worker || worker.threadId === ENDED) return undefined;
   const asked = new Map<
     number,
     { readonly promise: Promise<unknown>; readonly settle: (answer: Answer) => void }

@@ -2,7 +2,6 @@ import { existsSync } from "node:fs";
 import type { Worker } from "node:worker_threads";
 import { describe, expect, it, onTestFinished } from "vitest";
 import type { OnnxModel } from "../../../src/convert/formats/onnx/model.js";
-import { garbageCollector } from "../../../src/verify/backends/node-packages.js";
 import type * as Library from "../../../src/verify/index.js";
 import { spawnCommand } from "../../cli/command.js";
 import { tinyCheckpoint } from "../../mutation/families.js";
@@ -79,14 +78,6 @@ describe("a report is the same to the digit, however many threads judge the laye
     expect([threads.length, running()]).toEqual([4, 2]);
     expect(await verify(opened)).toMatchObject({ passed: true });
     expect([threads.length, running()]).toEqual([4, 0]);
-  });
-
-  it("memory that is garbage is collected when a thread asks for it", async () => {
-    const collect = await garbageCollector();
-    const garbage = new WeakRef(new Float64Array(10));
-    await new Promise((resolve) => setTimeout(resolve));
-    collect();
-    expect(garbage.deref()).toBeUndefined();
   });
 
   it("a model that does not run is refused, and nothing is left running", async () => {

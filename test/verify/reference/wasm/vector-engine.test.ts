@@ -1,3 +1,5 @@
+import { once } from "node:events";
+import { Worker } from "node:worker_threads";
 import { afterEach, describe, expect, test, vi } from "vitest";
 import { setEngineFlags } from "../../../../src/cli/engine-flags.js";
 import type { Engine } from "../../../../src/verify/reference/engine.js";
@@ -149,6 +151,13 @@ describe("vectorEngine", () => {
       products.correlate3x3({ ...place, input: 0, inputStride: 0, weights: 20, height: 1, width });
       expect(new Set(memory.subarray(40, 40 + width))).toEqual(new Set([-(epsilon ** 2)]));
     }
+  });
+
+  test("threads of the commands can collect their garbage", async () => {
+    setEngineFlags(false);
+    const code = "require('node:worker_threads').parentPort.postMessage(typeof gc)";
+    const [type] = await once(new Worker(code, { eval: true }), "message");
+    expect(type).toBe("function");
   });
 
   test("fits what browsers compile synchronously", () => {
