@@ -1,10 +1,11 @@
-import { ancestors, type LayerGraph, type LayerNode, type ParameterRole } from "../../arch/index.js";
+import { ancestors, type LayerNode, type ParameterRole } from "../../arch/index.js";
 import type { StoredTensor } from "../../convert/formats/tfjs/model.js";
 import { nameOfKind } from "../../convert/import/differences.js";
 import { filled, once } from "../../core/functions.js";
-import type { StateDict, Tensor } from "../../core/tensor.js";
-import { castFloat, isDType, toFloat32 } from "../../core/tensor-cast.js";
+import type { StateDict } from "../../core/tensor.js";
+import { isDType, toFloat32 } from "../../core/tensor-cast.js";
 import { explainedBy, type Fault, layerFault, type WeightsResult } from "../outcome/report.js";
+import { causeOfAll, commonCause, FEWEST, isScaledByRow, withWeights } from "./common-cause.js";
 import {
   allowedZeros,
   epsilonOfProducts,
@@ -79,8 +80,9 @@ function roundedThroughout(
 ): WeightsComparison | undefined {
   const [first] = faults;
   for (const { says, constants, weights } of roundings(located, stateDict, result.folded > 0)) {
-    const left = compareConstants({ ...located, constants }, weights(), scope).faults;
-    if (!first || left.length * FEWEST > faults.length) continue;
+    const { faults: left, ofOneCause } = compareConstants({ ...located, constants }, weights(), scope);
+    // One cause of many differences is not few differences.
+    if (!first || ofOneCause || left.length * FEWEST > faults.length) continue;
     const explanation = `${says}: ${faults.length} layers differ from the checkpoint's`;
     return { result, faults: [{ ...first, explanation }, ...left], ofOneCause: withWeights(located.graph) };
   }
@@ -108,6 +110,7 @@ function compareConstants(
   const zeros = allowedZeros(graph, stateDict, results);
   const foldings: HalfFolding[] = [];
   const epsilons = new Map<string, number | undefined>();
+  const statistics = new Map<string, boolean>();
   const biasesOff: string[] = [];
   let [compared, identical, different, foldedCount, rounded, quantised] = [0, 0, 0, 0, 0, 0];
   for (const node of graph.nodes) {
@@ -123,6 +126,7 @@ function compareConstants(
     const found = find(node, [...expected.keys()]);
     const ulps = isProduct && !match && !isLifted ? 1 : 0;
     const problems: string[] = [];
+    const differing: ParameterRole[] = [];
     for (const [role, constant] of expected) {
       compared++;
       const rounding = shown?.roundings.get(node.name)?.[role];
@@ -161,8 +165,10 @@ function compareConstants(
       // Its steps follow from those of the activation, whatever they do to it.
       const isOfActivation = shown?.quantised !== undefined && role === "bias" && rounding !== undefined;
       if (problem !== undefined && isOfActivation) biasesOff.push(node.name);
-      else if (problem !== undefined) problems.push(`${node.parameters[role] ?? role}: ${problem}`);
-      else if (rounding) quantised++;
+      else if (problem !== undefined) {
+        problems.push(`${node.parameters[role] ?? role}: ${problem}`);
+        differing.push(role);
+      } else if (rounding) quantised++;
       else if (isOfFewer || (actual && isRounded(actual, written.values, node.name))) rounded++;
       else identical++;
     }
@@ -172,37 +178,24 @@ function compareConstants(
         node.name,
         problems.length > 0 ? foldedEpsilon(merged, node, stateDict, products, found, ulps) : undefined,
       );
+    if (node.op.kind === "batchNorm")
+      statistics.set(
+        node.name,
+        merged
+          ? differing.includes("weight") && isScaledByRow(expected.get("weight")?.values, found.get("weight"))
+          : differing.length > 0 &&
+              differing.every((role) => role === "runningMean" || role === "runningVar"),
+      );
     if (problems.length > 0) faults.push(layerFault(node, "weights", null, problems.join(", and ")));
   }
   if (faults.length === 0) faults.push(...unlikelyRounding(foldings));
-  const [cause] = causes;
-  const isOne =
-    faults.length > 0 &&
-    cause !== undefined &&
-    causes.length >= FEWEST &&
-    causes.every((other) => other === cause);
-  const shownEpsilons = [...epsilons.values()].filter((each) => each !== undefined);
-  const [epsilon] = shownEpsilons;
-  const isEpsilon =
-    shownEpsilons.length > 1 &&
-    2 * shownEpsilons.length > epsilons.size &&
-    shownEpsilons.every((other) => other === epsilon);
-  const norms =
-    shownEpsilons.length === epsilons.size
-      ? "every folded batch norm"
-      : `${shownEpsilons.length} of ${epsilons.size} folded batch norms`;
-  const shared = isOne ? cause : isEpsilon ? `the ε of ${norms} is ${epsilon}` : undefined;
-  // Batch norms that the file keeps may have the same ε.
-  const withEpsilon = new Set([
-    ...[...epsilons].flatMap(([layer, each]) => (each === epsilon ? layer : [])),
-    ...(shown?.differences ?? []).flatMap(({ layer, found }) =>
-      found === `epsilon ${epsilon}` ? layer : [],
-    ),
-  ]);
-  const ofOneCause = isOne ? withWeights(graph) : withEpsilon;
-  const isShared = ({ layer }: Fault): boolean => shared !== undefined && ofOneCause.has(layer);
+  const shared =
+    faults.length === 0
+      ? undefined
+      : commonCause({ graph, causes, epsilons, statistics, differences: shown?.differences ?? [] });
+  const isShared = ({ layer }: Fault): boolean => shared?.layers.has(layer) === true;
   const [one] = faults.filter(isShared);
-  const sentence = `${shared}: ${different} of ${compared} constants differ from the checkpoint's`;
+  const sentence = `${shared?.says}: ${different} of ${compared} constants differ from the checkpoint's`;
   const zeroed = zeros.result();
   return {
     result: {
@@ -214,7 +207,7 @@ function compareConstants(
       ...(zeroed ? { zeroed } : {}),
     },
     faults: one ? [{ ...one, explanation: sentence }, ...faults.filter((fault) => !isShared(fault))] : faults,
-    ...(one ? { ofOneCause } : {}),
+    ...(one && shared ? { ofOneCause: shared.layers } : {}),
     ...(zeroed ? { withZeros: zeros.stateDict() } : {}),
     ...(biasesOff.length > 0 ? { biasesOff } : {}),
   };
@@ -238,10 +231,6 @@ function factorsOf(
   ];
 }
 
-function withWeights({ nodes }: LayerGraph): ReadonlySet<string> {
-  return new Set(nodes.flatMap(({ name, parameters }) => (Object.keys(parameters).length > 0 ? name : [])));
-}
-
 /** The ε that a batch norm was folded with, if nothing else about its constants is wrong. */
 function foldedEpsilon(
   layer: LayerNode | undefined,
@@ -260,98 +249,6 @@ function foldedEpsilon(
     ([role, constant]) => differences(constant, found.get(role), ulps, norm.name) === undefined,
   );
   return isRight ? epsilon : undefined;
-}
-
-/** Minimum number of convolutions and linear layers with weights as trained for a conclusion about all. */
-const FEWEST = 8;
-
-/**
- * Minimum change of other weights: more than rounding to bfloat16 or 8 bits, and less than an epoch of training.
- */
-const MIN_CHANGE = 0.02;
-
-/** Values in another order have the same norm to within rounding. */
-const SAME_NORM = 1e-5;
-
-/** One factor for all values, and almost no other difference. */
-const SAME_DIRECTION = 0.9999;
-
-/** The cause of a difference, if all layers may have it in common. */
-function causeOfAll(
-  wanted: Float32Array,
-  tensor: StoredTensor | undefined,
-  layer: string,
-): string | undefined {
-  const { stored } = tensor ?? {};
-  if (stored && stored.dtype !== "float16" && typeof storedWithin(wanted, stored) === "string")
-    return "weights are stored in steps that are too wide, or in ranges that do not cover their values";
-  const narrow = (["float16", "bfloat16"] as const).find((dtype) =>
-    isRoundedTo(dtype, wanted, tensor, layer),
-  );
-  if (narrow) return `the reference's weights are the candidate's, rounded to ${narrow}`;
-  if (isOnSteps(wanted, tensor)) return "the weights are rounded to 8 bits";
-  return isOtherTraining(wanted, tensor, layer) ? "the weights are from another training run" : undefined;
-}
-
-/** Whether a stored value is the expected one, rounded. */
-function isRoundedTo(
-  dtype: "float16" | "bfloat16",
-  wanted: Float32Array,
-  tensor: StoredTensor | undefined,
-  layer: string,
-): boolean {
-  if (tensor?.dtype !== "float32" || tensor.data.length !== wanted.length) return false;
-  const rounded = toFloat32(castFloat(tensor as Tensor<"float32">, dtype, layer), layer).data;
-  return rounded.every((value, index) => value === wanted[index]);
-}
-
-/** The steps of 8 bits in a range: to either side of 0, or from the least value to the largest. */
-const SIDE_STEPS = 127;
-const RANGE_STEPS = 255;
-
-/** How far from a step a float32 may be, in steps. */
-const OFF_STEP = 1e-3;
-
-/** Whether the stored values are the expected ones, rounded to the nearest step of 8 bits: of each row, or of all. */
-function isOnSteps(wanted: Float32Array, tensor: StoredTensor | undefined): boolean {
-  if (tensor?.dtype !== "float32" || tensor.stored || tensor.data.length !== wanted.length) return false;
-  const found = tensor.data as Float32Array;
-  if (found.every((value, index) => value === wanted[index])) return false;
-  const onSteps = (start: number, end: number): boolean => {
-    const own = found.subarray(start, end);
-    const [least, most] = [own.reduce((a, b) => Math.min(a, b), 0), own.reduce((a, b) => Math.max(a, b), 0)];
-    return [Math.max(-least, most) / SIDE_STEPS, (most - least) / RANGE_STEPS].some((step) =>
-      own.every((value, at) => {
-        const steps = step === 0 ? 0 : value / step;
-        const off = Math.abs(value - (wanted[start + at] as number));
-        return off <= step * (0.5 + OFF_STEP) && Math.abs(steps - Math.round(steps)) <= OFF_STEP;
-      }),
-    );
-  };
-  const rows = tensor.shape[0] ?? 1;
-  const size = found.length / rows;
-  return (
-    onSteps(0, found.length) ||
-    Array.from({ length: rows }, (_, row) => row * size).every((start) => onSteps(start, start + size))
-  );
-}
-
-/**
- * Whether values come from another training, and are not the same ones rounded, scaled, negated or in another order.
- */
-function isOtherTraining(wanted: Float32Array, tensor: StoredTensor | undefined, layer: string): boolean {
-  if (tensor?.data.length !== wanted.length) return false;
-  const found = toFloat32(tensor, layer).data;
-  let [dot, a, b] = [0, 0, 0];
-  for (let index = 0; index < wanted.length; index++) {
-    const [x, y] = [wanted[index] as number, found[index] as number];
-    dot += x * y;
-    a += x * x;
-    b += y * y;
-  }
-  const change = Math.sqrt(Math.max(0, a + b - 2 * dot) / a);
-  const norms = Math.abs(Math.sqrt(b / a) - 1);
-  return change > MIN_CHANGE && norms > SAME_NORM && Math.abs(dot) < SAME_DIRECTION * Math.sqrt(a * b);
 }
 
 /** Tolerance for rounding of a step itself, and of the float32 that is computed from it. */

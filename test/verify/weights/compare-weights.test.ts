@@ -245,6 +245,31 @@ describe("all weights rounded to 16 bits, in float32", () => {
   });
 });
 
+describe("running statistics of another epoch", () => {
+  const tiny = tinyCheckpoint("osnet");
+  it.each([[true], [false]])("are one fault, and no rounding, folded %s", (fold) => {
+    const stale = [...tiny.stateDict].map(([path, tensor]): [string, Tensor] => {
+      if (!/running/.test(path)) return [path, tensor];
+      const data = Float32Array.from(
+        tensor.data as Float32Array,
+        (value, at) => 1.1 * value + 0.01 * at + 0.1,
+      );
+      return [path, { ...tensor, data } as Tensor];
+    });
+    const { initializers } = decodeOnnx(convert({ ...tiny, stateDict: new Map(stale) }, { fold }), {
+      subject: "m.onnx",
+    }).graph;
+    const { faults } = compare(
+      fold,
+      (model) => ({ ...model, graph: { ...model.graph, initializers } }),
+      tiny,
+    );
+    expect(faults).toMatchObject([
+      { explanation: expect.stringMatching(/^the running statistics of all batch norms/) },
+    ]);
+  });
+});
+
 describe("all weights rounded to 8 bits, in float32", () => {
   /** Every weight as the nearest of 255 multiples of a step, of each row or of all; a share of the step more or less. */
   const rounded =
