@@ -52,6 +52,15 @@ describe("openVerification", () => {
     expect([again, changed === first]).toEqual([first, false]);
   });
 
+  it("distinguishes embedders of one checkpoint by the networks that it is read as, for caches", async () => {
+    const runs = async (pooling: "avg" | "max"): Promise<string> => {
+      const embedder = await openEmbedder(CHECKPOINT, { arch: { ...checkpoint.spec, pooling } });
+      await embedder.release();
+      return embedder.runs;
+    };
+    expect(await runs("max")).not.toBe(await runs("avg"));
+  });
+
   it.each([
     ["an ONNX file against a recording", MODEL, RECORDING, "onnxruntime", "recorded"],
     ["a recording against a checkpoint", RECORDING, CHECKPOINT, "recorded", "reference"],

@@ -67,10 +67,7 @@ export interface EmbedPicturesOptions {
   readonly cache: string | undefined;
   /** Threads that decode pictures; default: one fewer than there are cores, at least one. */
   readonly workers?: number;
-  /**
-   * Options with which the model was opened, on which the features depend in addition to the file, its runtime and the
-   * pictures.
-   */
+  /** Options of the model's interface, on which the features depend in addition to the model, its runtime and the pictures. */
   readonly readAs: readonly string[];
   /** The fraction of pictures that may be unreadable, 0 to 1. */
   readonly maxBroken: number;
@@ -102,9 +99,9 @@ export async function embedPictures(
   paths: readonly string[],
   { folder, cache: cacheFolder, readAs, workers, maxBroken, io }: EmbedPicturesOptions,
 ): Promise<EmbeddedPictures> {
-  const { party, backend, size } = embedder;
+  const { party, runs, backend, size } = embedder;
   const cache = featureCache(cacheFolder, [
-    party.sha256 ?? party.name,
+    runs,
     backend,
     `${size.height}x${size.width}`,
     ...readAs,

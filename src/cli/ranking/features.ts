@@ -87,9 +87,9 @@ async function embedderOptions(file: NamedBytes, options: EmbeddingOptions): Pro
   return definedOf({ arch, key, size, output, inputOrder, backend });
 }
 
-/** What features depend on besides the model's file and the pictures. */
-function readingOf({ arch, key, output, inputOrder }: EmbeddingOptions): readonly string[] {
-  return Object.entries({ arch, key, output, inputOrder }).map(([name, value]) => `${name} ${value ?? ""}`);
+/** What features depend on besides the model that runs and the pictures. */
+function readingOf({ output, inputOrder }: EmbeddingOptions): readonly string[] {
+  return Object.entries({ output, inputOrder }).map(([name, value]) => `${name} ${value ?? ""}`);
 }
 
 /**

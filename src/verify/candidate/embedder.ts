@@ -16,6 +16,8 @@ import { type InterfaceOptions, modelCandidate } from "./model-candidate.js";
 export interface Embedder {
   /** The file: name, format, SHA-256. */
   readonly party: Party;
+  /** SHA-256 of the model that runs: of a checkpoint, its weights and network as an ONNX file. */
+  readonly runs: string;
   /** The runtime. */
   readonly backend: RuntimeName;
   /** The image size that it takes, in pixels. */
@@ -101,6 +103,7 @@ export async function openEmbedder(file: SourceFile, options: EmbedderOptions = 
   const loaded = program.load();
   return {
     party,
+    runs: party.sha256 ?? party.name,
     backend: backend.name,
     size,
     ...(batch === undefined ? {} : { batch }),
