@@ -29,7 +29,7 @@ export function architectureOf(candidate: NamedFile, reference: NamedFile): Laye
   const stated =
     candidate.file.kind === "model"
       ? statedSpec(candidate.file.model.onnx.metadata, candidate.name)
-      : undefined;
+      : shownSpec(candidate.file);
   const checkpoint = [reference.file, candidate.file].find((file) => file.kind === "checkpoint")?.checkpoint;
   if (candidate.file.kind === "recording" && reference.file.kind === "recording")
     throw new InputError({
@@ -51,6 +51,13 @@ export function architectureOf(candidate: NamedFile, reference: NamedFile): Laye
   if (candidate.file.kind !== "model") throw new Error("a recording beside no model");
   const dialect = recordedDialect(reference.file);
   return candidate.file.model.match(dialect ? { dialect } : {}).graph;
+}
+
+/** The network of a checkpoint whose modules show what its weights do not, unless that is what is usual. */
+function shownSpec(file: OpenFile): OsnetSpec | undefined {
+  if (file.kind !== "checkpoint") return undefined;
+  const { spec } = file.checkpoint;
+  return spec.pooling === "avg" && spec.gate.activation === "sigmoid" ? undefined : spec;
 }
 
 /** The module names of a recording: `conv2.0.conv2.1.layers` and `pool2`, or `conv2.0.conv2b` and `conv2.2`. */
