@@ -117,7 +117,8 @@ async function openSides(
   const threads = startsThreads && referenceFile.kind === "checkpoint" ? await begin(job) : undefined;
   const side = await openCandidate(candidate, candidateFile, graph, recordings.at(-1), options);
   expectBackend(side, options.backend);
-  const [batch] = candidateFile.kind === "model" ? fixedShape(candidateFile.model) : [];
+  const [batch, , ...size] = candidateFile.kind === "model" ? fixedShape(candidateFile.model) : [];
+  const takesAnySize = candidateFile.kind === "model" && size.every((pixels) => pixels === undefined);
   const party = await describe(reference, given, graph);
   const against = openReference(party, referenceFile, graph, recordings[0], options);
   const model =
@@ -137,6 +138,7 @@ async function openSides(
     candidate: recordings.length > 0 && model ? without(model.folded, side) : side,
     reference: makesImages(side) ? { ...against, backend: withImages(against.backend, graph) } : against,
     ...(batch === undefined ? {} : { batch }),
+    ...(takesAnySize ? { takesAnySize } : {}),
     ...(model?.program ? { referenceProgram: model.program } : {}),
     ...(model?.precision ? { referencePrecision: model.precision } : {}),
     ...(made ? { source: made } : {}),

@@ -212,6 +212,8 @@ export interface Verification {
   readonly images: Tensor<"float32">;
   /** The candidate's batch size, if fixed. */
   readonly batch?: number;
+  /** Whether the candidate is a model for images of any size. */
+  readonly takesAnySize?: boolean;
   /** For a model as the reference: its outputs as a program receives them. */
   readonly referenceProgram?: Program;
   /** The precision in which it computes, if less than float32. */

@@ -12,9 +12,9 @@ import { driftTolerance, roundingTolerance } from "./verdicts.js";
 
 /**
  * A file that passes without a proof also runs on images unlike the report's: noise, saturated blocks, white, black, orange and another colour, on which values
- * are several times as large and other units fire, in a batch of another size unless the file fixes it. Its outputs are compared with the float64
+ * are several times as large and other units fire, in a batch and of a size that the report's are not, unless the file fixes them. Its outputs are compared with the float64
  * reference's. This finds what is right only for the report's images: numbers that overflow on others, weights of
- * channels that are zero there, operators that depend on the number of images.
+ * channels that are zero there, operators that depend on the number of images or their size.
  *
  * @param output the first output, which agrees on the report's images
  * @returns undefined if the output agrees, or if there is nothing to compare: a recording, or activations that are
@@ -22,14 +22,17 @@ import { driftTolerance, roundingTolerance } from "./verdicts.js";
  * @throws InputError (`tensor`) if the candidate cannot run on the images
  */
 export async function faultOnOtherImages(
-  { graph, candidate, reference, parameters, images, batch }: Verification,
+  { graph, candidate, reference, parameters, images, batch, takesAnySize }: Verification,
   output: OutputResult,
 ): Promise<Fault | undefined> {
   const { program, located } = candidate;
   const readings = [...(located?.match?.readings.values() ?? [])];
   const isQuantised = readings.some(({ quantised }) => quantised !== undefined);
   if (!program || reference.backend.name !== "reference" || isQuantised) return undefined;
-  const [, , height = 1, width = 1] = images.shape;
+  const [height, width] = images.shape.slice(2).map((size) => (takesAnySize ? size + MORE : size)) as [
+    number,
+    number,
+  ];
   const others = imagesSeen(candidate, otherImages(height, width, seedOf(candidate.party)), false);
   const model = program.load({ alone: true });
   const rows = batch ?? Math.max(KINDS.length, Math.min(MANY, affordableBatch(height, width)));
@@ -102,6 +105,9 @@ async function layersOf(
 
 /** A value that float32 represents, as it most likely does those of the layers before it. */
 const MAX_VALUE = 1e30;
+
+/** How much larger the images are, in pixels: odd sizes stay odd in every stage. */
+const MORE = 16;
 
 /** A batch size that no file is made for. */
 const MANY = 7;

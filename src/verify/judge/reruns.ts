@@ -27,6 +27,8 @@ export interface AloneRun {
   readonly chosen: readonly number[];
   /** The outputs for each of them, or the reason why there are none. */
   readonly given: readonly (readonly RealTensor[] | string)[];
+  /** The number of images in each run, all of them the same one. */
+  readonly count: number;
 }
 
 /** An output of a run. */
@@ -52,12 +54,13 @@ export async function runAlone(
   const count = images.shape[0] ?? 1;
   if (count < 2) return undefined;
   const chosen = batch === undefined ? [...new Set([0, count - 1])].slice(0, MAX_ALONE) : [0];
+  const rows = batch === undefined ? 1 : count;
   const given: (readonly RealTensor[] | string)[] = [];
   for (const image of chosen) {
     const alone = rowOf(images, image);
     given.push(await valuesOf(model, batch === undefined ? alone : repeated(alone, count)));
   }
-  return { chosen, given };
+  return { chosen, given, count: rows };
 }
 
 /**
@@ -104,13 +107,15 @@ export function compareRuns(run: WholeRun): readonly Rerun[] {
       ? []
       : [worst("unoptimised", images.shape[0] ?? 1, run, (tensor) => tensor, unoptimised)];
   if (!alone) return reruns;
-  const { chosen } = alone;
+  const { chosen, count } = alone;
   const failed = alone.given.find((row) => typeof row === "string");
   const given = alone.given.filter((row) => typeof row !== "string");
   const found =
     failed ??
     run.outputs.reduce<RealTensor[]>((all, { index }) => {
-      all[index] = joined(given.flatMap((values) => (values[index] ? [rowOf(values[index], 0)] : [])));
+      const rows = given.flatMap((values) => values[index] ?? []);
+      // More rows than images are all compared.
+      all[index] = joined(rows.map((row) => (row.shape[0] === count ? rowOf(row, 0) : row)));
       return all;
     }, []);
   const expected = (tensor: RealTensor): RealTensor => joined(chosen.map((image) => rowOf(tensor, image)));

@@ -3,7 +3,7 @@ import type { RealTensor, Tensor } from "../../../src/core/tensor.js";
 import type { Verification } from "../../../src/verify/candidate/candidate.js";
 import { faultOnOtherImages } from "../../../src/verify/judge/other-images.js";
 import { openVerification } from "../../../src/verify/open.js";
-import type { OutputResult } from "../../../src/verify/outcome/report.js";
+import type { Fault, OutputResult } from "../../../src/verify/outcome/report.js";
 import { verify } from "../../../src/verify/verify.js";
 import { tinyCheckpoint } from "../../mutation/families.js";
 import { convert, openReference, rewriteOnnx, SMALL } from "../../support/osnet.js";
@@ -69,6 +69,17 @@ describe("images unlike the report's", () => {
     // However far the report's images are off: more than a few times what rounding the weights does.
     const off = withOutputs(half, (value, { shape: [count] }) => (count === 7 ? value + 0.2 : value));
     expect(await faultOnOtherImages(off, { relMax: 1 } as OutputResult)).toMatchObject({ kind: "numeric" });
+  });
+
+  it("have another size where the file takes any", async () => {
+    const wrong = async (size?: "dynamic"): Promise<Fault | undefined> => {
+      const verification = await opened(convert(checkpoint, size ? { size } : {}));
+      const seen = verification.images.shape[2];
+      const other = withOutputs(verification, (value, { shape }) => (shape[2] === seen ? value : value + 1));
+      return faultOnOtherImages(other, output);
+    };
+    expect(await wrong("dynamic")).toMatchObject({ kind: "numeric" });
+    expect(await wrong()).toBeUndefined();
   });
 
   it("give every output", async () => {

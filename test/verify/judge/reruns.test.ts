@@ -53,6 +53,20 @@ describe("a model run again", () => {
 });
 
 describe("compareRuns", () => {
+  it("takes all rows of an image, not the first of several", async () => {
+    const images = tensor([2, 3, 1, 1], [1, 2, 3, 4, 5, 6]);
+    const rows = (count: number): Tensor<"float32"> => tensor([count, 1], new Array(count).fill(1));
+    const model = {
+      run: async ({ shape: [count = 0] }: Tensor<"float32">) => [rows(count === 1 ? 3 : count)],
+      release: async () => undefined,
+    };
+    const outputs = [{ index: 0, tensor: rows(2), tolerance: 1e-3 }];
+    const alone = await runAlone(model, images, undefined);
+    expect(compareRuns({ images, outputs, alone, unoptimised: undefined })).toMatchObject([
+      { how: "alone", status: "fail", problem: "6 values in place of 2" },
+    ]);
+  });
+
   it("tells by how much an image's row differs from the image alone", async () => {
     const images = tensor([2, 3, 1, 1], [1, 2, 3, 4, 5, 6]);
     // Each row is its image's first value, less the mean over the batch.
