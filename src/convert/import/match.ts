@@ -87,6 +87,7 @@ const RESEMBLANCE = 0.5;
  */
 export function matchGraph(model: OnnxModel, options: MatchOptions): GraphMatch {
   const first = matchOf(model, options);
+  if (first instanceof InputError && first.problem.code === "format") throw first;
   if (!(first instanceof InputError) && countIn(first) === 0) return first;
   // Copies are not a finding, but layers that happen to be equal are not copies.
   const once = withoutCopies(model);

@@ -1,4 +1,4 @@
-import type { LayerGraph } from "../../arch/index.js";
+import type { LayerGraph, ParameterRole } from "../../arch/index.js";
 import { toReal } from "../../core/tensor-cast.js";
 import { IMAGENET, PIXEL_ORDERS, type PixelOrder } from "../export/options.js";
 import { type Difference, difference, nameOf } from "./differences.js";
@@ -25,8 +25,10 @@ export function preprocessing(
   const unknown: string[] = [];
   const most = isHalf ? MAX_FACTOR : MAX_SINGLE_FACTOR;
   for (const step of steps) {
-    if (isKind(step, "affine") && step.inputs.length === 1) {
-      const [weight, bias] = [valuesOf(step, "weight"), valuesOf(step, "bias")];
+    if (isKind(step, "affine", "batchNorm") && step.inputs.length === 1) {
+      const [weight, bias] = isKind(step, "batchNorm")
+        ? normalisedBy(step)
+        : [valuesOf(step, "weight"), valuesOf(step, "bias")];
       scale = scale.map((value, channel) => value * (weight?.[channel] ?? 1));
       shift = shift.map((value, channel) => value * (weight?.[channel] ?? 1) + (bias?.[channel] ?? 0));
       if (
@@ -51,6 +53,16 @@ export function preprocessing(
     unknown.push(nameOf(first));
   const { layout = NCHW } = raw.reading ?? {};
   return { input, preprocess: { layout, dtype, order, scale, shift, isHalf, unknown } };
+}
+
+/** The factor and the constant of each channel in a batch norm. */
+function normalisedBy(norm: ForeignNode<"batchNorm">): readonly (readonly number[])[] {
+  const of = (role: ParameterRole): readonly number[] => [...(valuesOf(norm, role) ?? [])];
+  const [gamma, beta, mean, variance] = [of("weight"), of("bias"), of("runningMean"), of("runningVar")];
+  const factors = gamma.map(
+    (value, channel) => value / Math.sqrt((variance[channel] ?? 0) + norm.op.epsilon),
+  );
+  return [factors, factors.map((factor, channel) => (beta[channel] ?? 0) - (mean[channel] ?? 0) * factor)];
 }
 
 /** As `MAX_FACTOR`, in float32. */
@@ -146,10 +158,7 @@ const TAKEN = "normalised images, or raw pixels normalised by ImageNet's mean an
 
 const RGB = 3;
 
-function valuesOf(
-  { constants }: ForeignNode,
-  role: "weight" | "bias",
-): Float64Array | Float32Array | undefined {
+function valuesOf({ constants }: ForeignNode, role: ParameterRole): Float64Array | Float32Array | undefined {
   const tensor = constants[role];
   return tensor && toReal(tensor, role).data;
 }

@@ -171,6 +171,19 @@ describe("a difference is a finding", () => {
     ]);
   });
 
+  it("none in a convolution of one channel and pixel as a matrix product between Transposes", () => {
+    const layer = "conv2.0.gate[2].fc2";
+    const weight = STATES.osnet_x0_25.get("conv2.0.gate.fc2.weight") ?? float32([0], []);
+    expect(weight.shape).toEqual([16, 1, 1, 1]);
+    const model = replaceNode(lower("osnet_x0_25"), layer, ({ inputs: [x = "", , bias = ""] }) => [
+      operator("Transpose", [x], "last", { perm: { type: "ints", value: [0, 2, 3, 1] } }),
+      operator("MatMul", ["last", "rows"], "product"),
+      operator("Add", ["product", bias], "sum"),
+      operator("Transpose", ["sum"], layer, { perm: { type: "ints", value: [0, 3, 1, 2] } }),
+    ]);
+    expect(findings(withConstants(model, { rows: { ...weight, shape: [1, 16] } }))).toEqual([]);
+  });
+
   it("a maximum added to the mean at the end", () => {
     const model = replaceNode(lower("osnet_x0_25"), "global_avgpool.flatten", (node) => [
       operator("GlobalMaxPool", ["conv5.relu"], "most"),
@@ -190,7 +203,9 @@ describe("a difference is a finding", () => {
       attributes: new Map([["num_groups", { type: "int", value: 8 }]]),
     }));
     const { differences } = matchGraph(anonymous(model), { subject: "m", graph: GRAPHS.osnet_ain_x0_25 });
-    expect(differences).toMatchObject([{ layer: "conv2.0.IN", found: expect.stringContaining("8 groups") }]);
+    expect(differences).toMatchObject([
+      { layer: "conv2.0.IN", found: expect.stringContaining("num_groups 8") },
+    ]);
   });
 
   it.each(["conv2.0", "conv3.1", "conv4.1"])("%s without its gates", (block) => {

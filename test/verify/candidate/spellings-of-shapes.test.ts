@@ -311,6 +311,42 @@ const MEANS: readonly Pair[] = [
   ),
 ];
 
+const LINES: readonly Pair[] = [
+  pair(
+    POOL,
+    "means over one axis after another, as `x.mean(-1).mean(-1)`",
+    [-1, -2],
+    (axis) =>
+      at(
+        POOL,
+        (x, y) => [
+          onnxNode("rows", "ReduceMean", [x], { axes: ints(-1), keepdims: int(0) }),
+          onnxNode("vector", "ReduceMean", ["rows"], { axes: ints(axis), keepdims: int(0) }),
+          onnxNode(y, "Reshape", ["vector", "map"]),
+        ],
+        { map: wholes(-1, CHANNELS, 1, 1) },
+      ),
+    { twin: "elsewhere" },
+  ),
+  pair(
+    POOL,
+    "a global pool of a map's pixels in a line, as `F.adaptive_avg_pool1d(x.flatten(2), 1)`",
+    ["GlobalAveragePool", "GlobalMaxPool"],
+    (opType) =>
+      at(
+        POOL,
+        (x, y) => [
+          onnxNode("line", "Reshape", [x, "to"]),
+          onnxNode("pooled", opType, ["line"]),
+          onnxNode("vector", "Squeeze", ["pooled", "last"]),
+          onnxNode(y, "Reshape", ["vector", "map"]),
+        ],
+        { to: wholes(0, CHANNELS, -1), last: wholes(2), map: wholes(-1, CHANNELS, 1, 1) },
+      ),
+    { twin: "elsewhere" },
+  ),
+];
+
 const TAIL: Pair = pair(
   "fc.1",
   "a linear layer as a convolution of one pixel, flattened last",
@@ -333,7 +369,7 @@ const TAIL: Pair = pair(
 
 const PRODUCT = "conv2.0.gate[2]";
 
-const REPEATED: readonly Pair[] = [
+const EXPANDED: readonly Pair[] = [
   pair(
     PRODUCT,
     "a gate that is repeated over the map it multiplies, as `gate.expand_as(x)`",
@@ -348,4 +384,75 @@ const REPEATED: readonly Pair[] = [
   ),
 ];
 
-testPairs(TAIL, ...MEANS, ...REPEATED, ...PASSED_ON, ...WINDOWS, ...PADDED, ...STRIDED, ...VECTORS);
+/** Nodes that repeat a gate over the map that it multiplies. */
+const repeated = (
+  name: string,
+  numbers: readonly [number, number],
+  nodes: (gate: string) => readonly OnnxNode[],
+  constants: (n: number) => Constants,
+): Pair =>
+  pair(
+    PRODUCT,
+    name,
+    numbers,
+    (n) =>
+      at(
+        PRODUCT,
+        (x, y, { inputs: [, gate = ""] }) => [...nodes(gate), onnxNode(y, "Mul", [x, "repeated"])],
+        constants(n),
+      ),
+    { twin: "elsewhere" },
+  );
+
+const REPEATED: readonly Pair[] = [
+  ...EXPANDED,
+  repeated(
+    "a gate that is repeated by `gate.expand(-1, -1, h, w)`, and not to other channels",
+    [-1, 2 * CHANNELS],
+    (gate) => [
+      onnxNode("rank", "Shape", ["sizes"]),
+      onnxNode("ones", "ConstantOfShape", ["rank"], { value: { type: "tensor", value: wholes(1) } }),
+      onnxNode("none", "Mul", ["ones", "minus"]),
+      onnxNode("isKept", "Equal", ["sizes", "none"]),
+      onnxNode("to", "Where", ["isKept", "ones", "sizes"]),
+      onnxNode("repeated", "Expand", [gate, "to"]),
+    ],
+    (n) => ({ sizes: wholes(-1, n, HEIGHT, WIDTH), minus: { ...wholes(-1), shape: [] } }),
+  ),
+  repeated(
+    "a gate that is repeated by `gate.repeat(1, 1, h, w)`, and not its channels",
+    [1, 2],
+    (gate) => [onnxNode("repeated", "Tile", [gate, "times"])],
+    (n) => ({ times: wholes(1, n, HEIGHT, WIDTH) }),
+  ),
+];
+
+const ZEROS: readonly Pair[] = [
+  pair(
+    RELU,
+    "zeros in the shape of a map, as `x + torch.zeros_like(x)`, and not ones",
+    [0, 1],
+    (fill) =>
+      behind(RELU, (x, y) => [
+        onnxNode("shape", "Shape", [x]),
+        onnxNode("zeros", "ConstantOfShape", ["shape"], {
+          value: { type: "tensor", value: floats(fill) },
+        }),
+        onnxNode(y, "Add", [x, "zeros"]),
+      ]),
+    { twin: "elsewhere" },
+  ),
+];
+
+testPairs(
+  ...ZEROS,
+  ...LINES,
+  TAIL,
+  ...MEANS,
+  ...REPEATED,
+  ...PASSED_ON,
+  ...WINDOWS,
+  ...PADDED,
+  ...STRIDED,
+  ...VECTORS,
+);

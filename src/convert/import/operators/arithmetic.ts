@@ -10,6 +10,7 @@ import {
   type Reading,
   type Value,
 } from "./foreign.js";
+import { NHWC } from "./layouts.js";
 import {
   asNode,
   asTensor,
@@ -65,8 +66,9 @@ export const readMatMul: OperatorReader = (site) => {
   const [input, matrix] = [asNode(inputs[0]), asTensor(inputs[1])];
   if (!input || matrix?.shape.length !== 2) return undefined;
   if (input.form.rank === "flat") return readGemm({ ...site, inputs: inputs.slice(0, 2) });
-  // Along the last axis of NHWC a matrix product is a pointwise convolution.
-  return layout?.[3] === 1 ? pointwise(input, transposed(matrix), output, layout) : undefined;
+  // Along the last axis of NHWC a matrix product is a pointwise convolution. One channel of one pixel has any layout.
+  const own = input.form.rank === "pooled" && input.form.channels === 1 ? NHWC : layout;
+  return own?.[3] === 1 ? pointwise(input, transposed(matrix), output, own) : undefined;
 };
 
 function pointwise(input: ForeignNode, matrix: Tensor, value: string, layout: Layout): Value {

@@ -62,6 +62,8 @@ interface ForeignOpTable {
     readonly opType: string;
     readonly operands: readonly Value[];
     readonly axes?: readonly number[];
+    /** Whether the axes of a reduction are gone, and not of size 1. */
+    readonly isReduced?: true;
     /** The bounds of a Clip; NaN for a bound that is not constant. */
     readonly bounds?: ClipBounds;
   };

@@ -14,7 +14,7 @@ import { inPlanes, onMap } from "./planes.js";
 import { laterOutput } from "./quantised.js";
 import { readerOf } from "./readers.js";
 import { passedOn } from "./reshape.js";
-import { readPlaces, sizesPassedOn, wholeArithmetic } from "./shapes.js";
+import { chosenSizes, readPlaces, sizesPassedOn, wholeArithmetic } from "./shapes.js";
 import { asNode, attributeOrInput, int, type OperatorSite } from "./site.js";
 import { joinedForm, ofStacked } from "./stacks.js";
 
@@ -79,6 +79,7 @@ function meaningOnMaps(site: OperatorSite, index: number): Value {
     ((pieces && simplest(pieces, first)) ??
       passedOn(first) ??
       sizesPassedOn(first) ??
+      chosenSizes(first) ??
       readPlaces(first) ??
       wholeArithmetic(first) ??
       floatArithmetic(first));
@@ -146,6 +147,7 @@ function unknown(site: OperatorSite, opType: string): Value {
     opType,
     operands: inputs.flatMap((value) => value ?? []),
     ...(axes ? { axes } : {}),
+    ...(int(node, "keepdims", 1) === 0 ? { isReduced: true } : {}),
     ...(opType === "Clip" ? { bounds: clipBounds(site) } : {}),
   };
   const joined = opType === "Concat" ? joinedForm(op.operands, axes?.[0]) : undefined;

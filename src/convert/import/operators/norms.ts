@@ -66,7 +66,11 @@ export const readGroupNorm: OperatorReader = ({ node, inputs, output }) => {
 
 /** A norm of other groups, which no OSNet has. */
 function groupNorm(input: ForeignNode, groups: number, output: string): Value {
-  const op: ForeignOp = { kind: "other", opType: `a GroupNormalization of ${groups} groups`, operands: [] };
+  const op: ForeignOp = {
+    kind: "other",
+    opType: `GroupNormalization with num_groups ${groups}`,
+    operands: [],
+  };
   return nodeValue(op, [input], input.form, output);
 }
 

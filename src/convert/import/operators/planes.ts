@@ -3,7 +3,7 @@ import type { OnnxNode } from "../../formats/onnx/model.js";
 import type { ForeignNode, Planes, Size, Value } from "./foreign.js";
 import { ELEMENTWISE, isNchw, NCHW, withAttribute } from "./layouts.js";
 import { placesOf, reshapeTarget, sameSize, sizesOf } from "./shapes.js";
-import { asNode, asTensor, attributeOrInput, int, type OperatorSite } from "./site.js";
+import { asNode, asTensor, attributeOrInput, int, nodeValue, type OperatorSite } from "./site.js";
 
 /**
  * Maps with their height and width merged, [N, C, H·W], or their channels too, [N·C, H·W]: how norms of groups are exported, and others are
@@ -130,6 +130,14 @@ export function onMap(site: OperatorSite): OperatorSite | Value | undefined {
   if (ELEMENTWISE.has(node.opType)) return mapped(node, plain);
   // A single line does not separate images and channels.
   if (planes.rank === 1) return undefined;
+  if (/^Global(Average|Max)Pool$/.test(node.opType) && planes.rank === 3) return mapped(node, plain);
+  const { channels, rank } = first.node.form;
+  if (rank === "pooled" && planes.rank === 3 && ["Squeeze", "Flatten"].includes(node.opType)) {
+    // [N, C, 1] is a vector.
+    const flat = asNode(nodeValue({ kind: "flatten" }, [first.node], { rank: "flat", channels }, undefined));
+    const line: Value | undefined = flat && { kind: "node", node: flat, reading: { isLine: true } };
+    return { ...site, inputs: [line, ...inputs.slice(1)] };
+  }
   if (node.opType === "InstanceNormalization" && planes.rank === 3)
     return mapped(node, [plain[0], ...inputs.slice(1)]);
   if (node.opType === "LayerNormalization" && isLast(int(node, "axis", -1)))

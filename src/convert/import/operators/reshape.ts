@@ -154,8 +154,15 @@ function reduced(
   const input = asNode(site.inputs[0]);
   const axes = attributeOrInput(site, "axes", 1);
   if (!input || !axes || input.form.rank !== "map") return undefined;
-  const [source, before] = firstReduction(input, site.node.opType);
-  if (String(frontAxes([...before, ...axes], source.form)) !== "2,3") return undefined;
+  const [source, first] = firstReduction(input, site.node.opType);
+  const isGone = first !== undefined && isKind(input, "other") && input.op.isReduced === true;
+  // Without an axis, those behind it are one further to the front.
+  const own = axes.map((axis) => {
+    const at = isGone && axis < 0 ? axis + 3 : axis;
+    return isGone && at >= first ? at + 1 : at;
+  });
+  if (String(frontAxes([...(first === undefined ? [] : [first]), ...own], source.form)) !== "2,3")
+    return undefined;
   if (int(site.node, "keepdims", 1) === 1) return globalPool(pool, source, output);
   const { layout = NCHW } = site;
   if (layout.indexOf(0) > layout.indexOf(1)) return undefined;
@@ -164,15 +171,15 @@ function reduced(
   return pooled && flattened(pooled, output);
 }
 
-/** The source of an earlier reduction over one axis, if a plane is reduced one axis at a time. */
+/** The source and axis of an earlier reduction, if a plane is reduced one axis at a time. */
 function firstReduction(
   input: ForeignNode,
   opType: string,
-): readonly [source: ForeignNode, axes: readonly number[]] {
+): readonly [source: ForeignNode, axis: number | undefined] {
   const [source] = input.inputs;
-  return input.op.kind === "other" && input.op.opType === opType && input.op.axes?.length === 1 && source
-    ? [source, input.op.axes]
-    : [input, []];
+  const { op } = input;
+  const isFirst = op.kind === "other" && op.opType === opType && op.axes?.length === 1 && source;
+  return isFirst ? [source, frontAxes(op.axes, source.form)[0]] : [input, undefined];
 }
 
 export const readReduceMean: OperatorReader = (site) => reduced("globalAvgPool", site, site.output);
@@ -298,18 +305,16 @@ export function passedOn(site: OperatorSite): Value | undefined {
 const IDLE: Readonly<Record<string, (site: OperatorSite, sizes: readonly Size[]) => boolean>> = {
   Concat: ({ inputs }) => inputs.length === 1,
   // A target size of 1 broadcasts to the value's own size, and a product broadcasts the single pixels of a gate anyway.
-  Expand: ({ inputs, output, readersOf }, sizes) => {
-    const target = listedSizes(inputs[1]) ?? [0];
-    const own = sizes.slice(sizes.length - target.length);
-    const readers = readersOf?.(output);
-    const isMultiplied = readers?.has("Mul") === true && readers.size === 1 && sizes.length === 4;
+  Expand: (site, sizes) => {
+    const target = listedSizes(site.inputs[1]) ?? [0];
+    const first = sizes.length - target.length;
     const fits = target.every(
       (size, at) =>
         size === 1 ||
-        sameSize(size, own[at]) ||
-        (isMultiplied && own[at] === 1 && size !== undefined && size !== 0),
+        sameSize(size, sizes[first + at]) ||
+        (size !== undefined && size !== 0 && isBroadcast(site, sizes, first + at)),
     );
-    return target.length <= sizes.length && fits;
+    return first >= 0 && fits;
   },
   Gather: ({ node, inputs }, sizes) => {
     const places = asTensor(inputs[1]);
@@ -332,9 +337,25 @@ const IDLE: Readonly<Record<string, (site: OperatorSite, sizes: readonly Size[])
   },
   Slice: (site, sizes) => cutsOf(site)?.every((cut) => isAll(cut, sizes)) === true,
   Split: ({ node }) => node.outputs.length === 1,
-  Tile: ({ inputs }, sizes) => isOnes(numbers(inputs[1]), sizes.length),
+  Tile: (site, sizes) => {
+    const times = numbers(site.inputs[1]);
+    const fits = (count: number, axis: number): boolean =>
+      count === 1 || (count > 0 && isBroadcast(site, sizes, axis));
+    return times?.length === sizes.length && times.every(fits);
+  },
   Upsample: ({ node, inputs }, sizes) => isOnes(floats(node, "scales") ?? numbers(inputs[1]), sizes.length),
 };
+
+/** Whether an axis is one pixel of a plane, in a value that only products read: these broadcast the pixels of a gate anyway. */
+function isBroadcast(
+  { output, readersOf, layout = NCHW }: OperatorSite,
+  sizes: readonly Size[],
+  axis: number,
+): boolean {
+  const readers = readersOf?.(output);
+  const isFactor = readers?.has("Mul") === true && readers.size === 1 && sizes.length === 4;
+  return isFactor && sizes[axis] === 1 && (layout[axis] ?? 0) > 1;
+}
 
 function isOnes(values: readonly number[] | undefined, length: number): boolean {
   return values?.length === length && values.every((value) => value === 1);

@@ -51,7 +51,8 @@ export function reshapeTarget({ node, inputs }: OperatorSite): readonly Size[] |
 export const readShape: OperatorReader = (site) => {
   const { node, inputs } = site;
   const [input] = inputs;
-  const constant = asTensor(input)?.shape;
+  const constant =
+    input?.kind === "shape" && input.length !== undefined ? [input.length] : asTensor(input)?.shape;
   const length = constant?.length ?? rankOf(input);
   if (length === undefined) return undefined;
   const [start, end] = [int(node, "start", 0), int(node, "end", length)];
@@ -118,6 +119,40 @@ export function sizesPassedOn(site: OperatorSite): Value | undefined {
       asTensor(others[0])?.shape,
     )
   );
+}
+
+/**
+ * Lists that are compared and chosen from element by element: torch's exporter takes the sizes of `expand(-1, -1, h, w)` that are not
+ * −1 in this way. No size is negative.
+ */
+export function chosenSizes({ node, inputs }: OperatorSite): Value | undefined {
+  const lists = inputs.map((value) => (isList(value) ? listedSizes(value) : undefined));
+  if (node.opType === "Equal" && inputs.length === 2) {
+    const [a = [], b = []] = lists;
+    const equal = a.map((size, at) => {
+      const other = b[at];
+      if (typeof size === "number" && typeof other === "number") return size === other;
+      return [size, other].some((one) => typeof one === "number" && one < 0) ? false : undefined;
+    });
+    if (a.length === 0 || a.length !== b.length || equal.includes(undefined)) return undefined;
+    return {
+      kind: "constant",
+      tensor: { dtype: "bool", shape: [a.length], data: Uint8Array.from(equal, Number) },
+    };
+  }
+  const condition = node.opType === "Where" ? asTensor(inputs[0]) : undefined;
+  const [, yes, no] = lists;
+  if (condition?.dtype !== "bool" || condition.shape.length !== 1 || !yes || !no) return undefined;
+  const { length } = condition.data;
+  if (yes.length !== length || no.length !== length) return undefined;
+  return sizesValue(yes.map((size, at) => (condition.data[at] === 1 ? size : no[at])));
+}
+
+/** A list of more than one whole number. */
+function isList(value: Value | undefined): boolean {
+  const tensor = asTensor(value);
+  if (tensor) return tensor.dtype === "int64" && tensor.shape.length === 1;
+  return value?.kind === "shape" && value.length !== undefined && value.length > 1;
 }
 
 /** A list of sizes, or one size: constants if all of them are numbers. */

@@ -278,7 +278,7 @@ describe("Keras's layers", () => {
         subject: "m",
         graph,
       });
-      expect(differences).toMatchObject([{ layer: RELU, found: "a convolution" }]);
+      expect(differences).toMatchObject([{ layer: RELU, found: "nothing in its place" }]);
     },
   );
 });
