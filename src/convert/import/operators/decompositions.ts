@@ -344,14 +344,16 @@ function floorsOf(term: Term | undefined, of: NormFloor["of"]): readonly NormFlo
   return floors;
 }
 
-/** A sum with a small number, or a maximum of both, which only matters near zero; "none" for an Expand. */
+/** A sum with a small number, or a maximum of both, which only matters near zero; "none" for an Expand or Unsqueeze. */
 function floorOf(node: ForeignNode, of: NormFloor["of"]): NormFloor | "none" | undefined {
   if (node.inputs.length !== 1) return undefined;
   const { weight, bias } = node.constants;
   if (isKind(node, "affine")) return weight || !bias ? undefined : floor(of, "sum", uniform(bias));
   if (!isKind(node, "other")) return undefined;
-  const { opType, bounds, operands } = node.op;
+  const { opType, bounds, operands, axes } = node.op;
   if (opType === "Expand") return "none";
+  // [N] as [N, 1], of lengths without an axis of channels.
+  if (opType === "Unsqueeze") return ["1", "-1"].includes(String(axes)) ? "none" : undefined;
   if (opType === "Clip")
     return bounds && bounds.most >= UNBOUNDED ? floor(of, "max", bounds.least) : undefined;
   const constants = operands.flatMap((operand) => (operand.kind === "constant" ? operand.tensor : []));
