@@ -76,6 +76,7 @@ export function identify(
     if (match && isComplete(match) && match.extra.some((path) => !path.startsWith("classifier.")))
       return identified(match);
   }
+  if (isFused(stateDict)) throw fused(subject);
   const [best] = matches.sort((a, b) => rank(a) - rank(b));
   if (!best || (!spec && !sketch && resembles(best, stateDict) < 0.5)) throw notAnOsnet(subject, stateDict);
   throw incomplete(subject, best, spec !== undefined);
@@ -173,6 +174,25 @@ function resembles(best: Match, stateDict: ReadonlyMap<string, unknown>): number
   return known / Math.max(1, parametersOf(best.graph).length);
 }
 
+/** Whether the batch norms of an OSNet are part of its convolutions, which then have biases. */
+function isFused(stateDict: StateDictHeaders): boolean {
+  const keys = [...stateDict.keys()];
+  const ends = (suffix: string): boolean => keys.some((key) => key.endsWith(suffix));
+  return (
+    ends("conv2.0.conv1.conv.bias") && ends("conv2.0.gate.fc1.weight") && !ends("conv2.0.conv1.bn.weight")
+  );
+}
+
+function fused(subject: string): InputError {
+  return new InputError({
+    code: "state-dict",
+    subject,
+    found: "an OSNet whose batch norms are fused into its convolutions",
+    expected: "the state dict of an OSNet with its batch norms",
+    remedy: "use the checkpoint from before they were fused, or export the fused model to ONNX",
+  });
+}
+
 function notAnOsnet(subject: string, stateDict: StateDictHeaders): InputError {
   const keys = [...stateDict.keys()];
   const examples = keys.slice(0, 3).map((key) => JSON.stringify(key));
@@ -189,6 +209,9 @@ function notAnOsnet(subject: string, stateDict: StateDictHeaders): InputError {
   });
 }
 
+/** Names of the parts of a checkpoint, as Hugging Face's libraries write them. */
+const SHARD = /-\d{5}-of-\d{5}\b/;
+
 /** @param isGiven whether the user named this network */
 function incomplete(subject: string, { graph, problems }: Match, isGiven: boolean): InputError {
   const groups = [
@@ -204,9 +227,11 @@ function incomplete(subject: string, { graph, problems }: Match, isGiven: boolea
     subject,
     found: `${counts.join(", ")} ${total === 1 ? "key" : "keys"}`,
     expected: `the complete state dict of ${describeNetwork(graph.spec)}`,
-    remedy: isGiven
-      ? "partial state dicts are not loaded, so use the checkpoint's own architecture, or let it be inferred"
-      : "partial state dicts are not loaded, so repair the checkpoint, or name its architecture with --arch",
+    remedy: SHARD.test(subject)
+      ? "it is one of several parts, so load all of them, and save them as one file"
+      : isGiven
+        ? "partial state dicts are not loaded, so use the checkpoint's own architecture, or let it be inferred"
+        : "partial state dicts are not loaded, so repair the checkpoint, or name its architecture with --arch",
     details: groups.flatMap(([name, list]) => list.map((line) => `${name}: ${line}`)),
   });
 }

@@ -1,13 +1,23 @@
+import { readdir } from "node:fs/promises";
 import { basename, extname, join, resolve } from "node:path";
 import { isVariantName, type OsnetSpec, parseSpec } from "../arch/index.js";
-import { type FileFormat, FORMATS, isModelFormat, type ModelFormat } from "../convert/formats/registry.js";
+import { printable } from "../convert/formats/refusals.js";
+import {
+  type FileFormat,
+  FORMATS,
+  formatOfName,
+  isModelFormat,
+  type ModelFormat,
+} from "../convert/formats/registry.js";
+import { EXPORT_KERAS, MADE_FROM, MERGE_SHARDS } from "../convert/formats/sniff.js";
 import { type Checkpoint, openCheckpoint } from "../convert/open/checkpoint.js";
 import type { ModelCheckpoint } from "../convert/open/lift.js";
 import type { NamedBytes } from "../core/bytes.js";
 import { definedOf } from "../core/functions.js";
 import { formatShape, type Tensor } from "../core/tensor.js";
 import { isDType } from "../core/tensor-cast.js";
-import { filesBeside, isFolder, openInput, readInput } from "../node/read.js";
+import { someOf } from "../core/text.js";
+import { fileError, filesBeside, isFolder, openInput, readInput } from "../node/read.js";
 import type { OpenOptions } from "../verify/open.js";
 import { badArgument } from "./options.js";
 import { type Io, readingProgress } from "./terminal.js";
@@ -30,13 +40,34 @@ export async function readModel(
   io: Io,
   show: { readonly quiet?: boolean; readonly json?: boolean } = {},
 ): Promise<ReadFile> {
-  const file = (await isFolder(path)) ? join(path, "model.json") : path;
+  const file = (await isFolder(path)) ? await modelIn(path) : path;
   const bar = readingProgress(file, show, io);
   const bytes = await readInput(file, { onProgress: bar.update, stdin: io.stdin });
   bar.clear();
   const name = basename(path);
   return file === "-" ? { name, bytes } : { name, bytes, beside: filesBeside(file), path: resolve(file) };
 }
+
+/** The model.json in a folder. @throws InputError (`file`) naming what the folder has instead */
+async function modelIn(folder: string): Promise<string> {
+  const names = (await readdir(folder).catch(() => [])).sort();
+  const known = names.find((name) => formatOfName(name) !== undefined && !name.endsWith(".json"));
+  if (names.length === 0 || names.includes("model.json")) return join(folder, "model.json");
+  const other = OTHER_FOLDERS.find(({ has }) => names.some((name) => has.test(name)));
+  throw fileError(
+    basename(folder),
+    `a folder with ${someOf(names.map(printable))}`,
+    "one with a model.json",
+    other?.remedy ?? (known ? `pass ${join(folder, known)}` : "pass the checkpoint or the model itself"),
+  );
+}
+
+/** Folders of other formats, by a file in them. */
+const OTHER_FOLDERS: readonly { readonly has: RegExp; readonly remedy: string }[] = [
+  { has: /\.index\.json$/, remedy: MERGE_SHARDS },
+  { has: /^saved_model\.pb$/, remedy: EXPORT_KERAS },
+  { has: /\.xml$|^Manifest\.json$/, remedy: MADE_FROM },
+];
 
 interface SourceOptions {
   readonly arch?: string;

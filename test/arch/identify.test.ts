@@ -141,6 +141,22 @@ describe("identify refuses", () => {
     expect(message).toContain("mis-shaped keys, expected the complete state dict of osnet_x1_0;");
   });
 
+  it("batch norms that are fused into convolutions, and one part of a checkpoint", () => {
+    const folded = [...headersOf(SPEC)].filter(([path]) => !path.includes(".bn."));
+    const biases = folded.flatMap(([path, { shape }]) =>
+      /conv\d?\.weight$/.test(path)
+        ? [[path.replace("weight", "bias"), { shape: shape.slice(0, 1), dtype: "float32" }] as const]
+        : [],
+    );
+    for (const prefix of ["", "m."])
+      expect(
+        refusal(new Map([...folded, ...biases].map(([path, header]) => [`${prefix}${path}`, header])))
+          .message,
+      ).toContain("batch norms are fused");
+    const part = without(headersOf(SPEC), "conv4.");
+    expect(() => identify(part, { subject: "model-00001-of-00002.safetensors" })).toThrow("several parts");
+  });
+
   it("what is no OSNet, and nothing at all", () => {
     const shape = [64];
     const names = ["conv1.weight", "bn1.weight", "layer1.0.conv1.weight", "fc.weight"];

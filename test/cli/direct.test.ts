@@ -82,6 +82,23 @@ describe("osnet-convert FILE -o OUTPUT", () => {
   });
 });
 
+describe("what other tools save beside weights, or instead of them", () => {
+  const shard = "model-00001-of-00002.safetensors";
+  const index = "model.safetensors.index.json";
+  it.each<readonly [input: string, names: readonly string[], remedy: string]>([
+    [".", ["config.json", "model.safetensors"], "pass model.safetensors."],
+    [".", [index, shard], "save one file"],
+    [index, [index], "save one file"],
+    [".", ["saved_model.pb"], "tensorflowjs_converter"],
+    [".", ["osnet.bin", "osnet.xml"], "use the ONNX model or the checkpoint"],
+    [".", ["notes.txt"], "pass the checkpoint"],
+  ])("%s of %j", async (input, names, remedy) => {
+    const bytes = Buffer.from('{"metadata":{},"weight_map":{}}');
+    const files = Object.fromEntries(names.map((name) => [name, bytes]));
+    expect(await refusal("osnet-convert", [input, "-o", "o.onnx"], files)).toContain(remedy);
+  });
+});
+
 describe("a word of another tool", () => {
   it.each([
     [["pth2onnx", "w.pth", "--dynamic"], "--batch dynamic"],

@@ -41,9 +41,16 @@ export interface Signature extends OtherKind {
 }
 
 const DOWNLOAD = "download the file itself";
-const MADE_FROM = "use the ONNX model or the checkpoint it was made from";
+/** The remedy for a model that another format was exported to. */
+export const MADE_FROM = "use the ONNX model or the checkpoint it was made from";
 const OTHER_FORMAT = "use a checkpoint, or an ONNX or TensorFlow.js model";
-const EXPORT_KERAS = "export the model to ONNX with tf2onnx, or to TensorFlow.js with tensorflowjs_converter";
+/** The remedy for a model of Keras or TensorFlow. */
+export const EXPORT_KERAS =
+  "export the model to ONNX with tf2onnx, or to TensorFlow.js with tensorflowjs_converter";
+
+/** The remedy for a checkpoint of several files. */
+export const MERGE_SHARDS =
+  "load all of its parts, and save one file, with torch.save or safetensors.torch.save_file";
 
 /** A varint of protobuf. */
 const VARINT = "[\\x80-\\xff]{0,9}[\\0-\\x7f]";

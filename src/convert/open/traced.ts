@@ -53,7 +53,8 @@ export function tracedGraph(trace: Trace, candidates: readonly LayerGraph[], sub
     subject,
     found: `a traced model that computes something else ${found ? "as well" : best?.absent === undefined ? "with the embedding" : `at ${best.absent}`}${unknown.length > 0 ? ` (${unknown.slice(0, 3).join(", ")})` : ""}`,
     expected: "the layers of an OSNet, and its embedding as the result",
-    remedy: "use a model built from torchreid's modules; saving only its weights would hide the difference",
+    remedy:
+      "trace a model built from torchreid's modules, without a normalisation before or after it; saving only its weights would hide the difference",
   });
 }
 

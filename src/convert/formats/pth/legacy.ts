@@ -1,4 +1,5 @@
 import { type ByteSource, type Bytes, type ReadRange, sliceOf } from "../../../core/bytes.js";
+import { InputError } from "../../../core/errors.js";
 import { Cursor } from "../cursor.js";
 import { type Budget, corrupt, position, printable, quote, type Region, unsupported } from "../refusals.js";
 import { runPickle } from "./pickle/machine.js";
@@ -187,11 +188,19 @@ function isPosix(header: Uint8Array): boolean {
 /** Reads the tar container; tensors are not read. Throws `InputError`. */
 export function readTar(source: ByteSource, region: Region, budget: Budget): Unpickled {
   const files = readFiles(source, region);
+  if (!files.has("storages"))
+    throw new InputError({
+      code: "unsupported",
+      subject: region.subject,
+      found: `a tar archive of other files (${listed(files.keys()) || "empty"})`,
+      expected: "a PyTorch archive",
+      remedy: "unpack it, and use the checkpoint or the model inside",
+    });
   const open = (name: string) => {
     const file = files.get(name);
     if (file === undefined) {
-      const names = [...files.keys()].slice(0, 3).map(quote).join(", ");
-      throw unsupported(region, `a tar archive without ${quote(name)} (${names})`, "a PyTorch archive");
+      const found = `a tar archive without ${quote(name)} (${listed(files.keys())})`;
+      throw unsupported(region, found, "a PyTorch archive");
     }
     return new Cursor(file, { ...region, part: name });
   };
@@ -209,9 +218,14 @@ export function readTar(source: ByteSource, region: Region, budget: Budget): Unp
   return { container: "tar", root: runPickle(open("pickle"), { ...environment, persistentLoad }) };
 }
 
-/** The regular files of the archive by name. */
+function listed(names: Iterable<string>): string {
+  return [...names].slice(0, 3).map(quote).join(", ");
+}
+
+/** The regular files of the archive by name. Members of other kinds are refused, if it is PyTorch's. */
 function readFiles(source: ByteSource, region: Region): ReadonlyMap<string, ByteSource> {
   const files = new Map<string, ByteSource>();
+  let other: string | undefined;
   const cursor = new Cursor(source, region);
   while (cursor.remaining >= BLOCK_BYTES) {
     const { offset } = cursor;
@@ -230,12 +244,13 @@ function readFiles(source: ByteSource, region: Region): ReadonlyMap<string, Byte
     // Python reads data after a folder's header as further members.
     const isFolder = type === FOLDER && size === 0;
     const hasPrefix = header.subarray(PREFIX, BLOCK_BYTES).some((byte) => byte !== 0);
-    if (!(isFile || isFolder) || hasPrefix || !isPosix(header))
-      throw unsupported(region, `a tar member ${quote(name)} that is not a plain file`, "plain files");
-    if (files.has(name)) throw corrupt(region, `two tar members named ${quote(name)}`, "one");
-    if (isFile) files.set(name, sliceOf(source, start, size));
+    if (!(isFile || isFolder) || hasPrefix || !isPosix(header)) other ??= name;
+    else if (files.has(name)) throw corrupt(region, `two tar members named ${quote(name)}`, "one");
+    else if (isFile) files.set(name, sliceOf(source, start, size));
     cursor.skip(Math.min(cursor.remaining, (BLOCK_BYTES - (size % BLOCK_BYTES)) % BLOCK_BYTES));
   }
+  if (other !== undefined && files.has("storages"))
+    throw unsupported(region, `a tar member ${quote(other)} that is not a plain file`, "plain files");
   return files;
 }
 

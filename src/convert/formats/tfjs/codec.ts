@@ -1,6 +1,6 @@
 import { formatShape } from "../../../core/tensor.js";
 import type { AbsentBytes } from "../refusals.js";
-import { type OtherKind, otherKind } from "../sniff.js";
+import { MERGE_SHARDS, type OtherKind, otherKind } from "../sniff.js";
 import { decodeGraph, decodeSignature, encodeGraph, encodeSignature, nodeOf } from "./graph.js";
 import {
   asObject,
@@ -123,6 +123,8 @@ function formatOf(document: Located): TfjsModel["format"] {
   const { value, at } = member(document, "format");
   const topology = member(document, "modelTopology");
   const keys = Object.keys(objectOf(topology.value));
+  if (member(document, "weight_map").value !== undefined)
+    throw refusal(document.at, "the index of a checkpoint in several files", "a model", MERGE_SHARDS);
   const format = value ?? (keys.includes("node") ? "graph-model" : "layers-model");
   if (!isObject(topology.value) || (format !== "graph-model" && format !== "layers-model"))
     throw refusal(at, JSON.stringify(value ?? null), `"graph-model" or "layers-model"`);

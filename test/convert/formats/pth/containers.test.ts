@@ -87,7 +87,7 @@ describe("a tar file of PyTorch 0.1", () => {
 
   it("without a magic word is refused, whatever else it looks like: Python goes by the checksum", () => {
     const older = tarFile("\x80\x02N.", storages, { magic: "" });
-    expect(refusal(bytesOf(older, older))).toContain("that is not a plain file");
+    expect(refusal(bytesOf(older, older))).toContain("found a tar archive of other files");
     // Other spellings of the same number, as Python reads them; the sum does not count the field itself.
     const sum = Number.parseInt(Buffer.from(older.subarray(148, 154)).toString("latin1"), 8);
     const digits = sum.toString(8);
@@ -100,8 +100,14 @@ describe("a tar file of PyTorch 0.1", () => {
     ]) {
       const spelled = older.slice();
       spelled.fill(0, 148, 156).set(bytesOf(field), 148);
-      expect(refusal(bytesOf(spelled, spelled))).toMatch(/found a (?:tar member|broken tar header)/);
+      expect(refusal(bytesOf(spelled, spelled))).toMatch(/found a (?:tar archive of|broken tar header)/);
     }
+  });
+
+  it("of other files is to be unpacked, also as Python's tarfile writes it", () => {
+    const file = tarFile("w.pth", bytesOf("PK"));
+    for (const before of [new Uint8Array(), tarFile("./@PaxHeader", bytesOf("9 mtime=1"), { type: "x" })])
+      expect(refusal(bytesOf(before, file))).toMatch(/other files \("w\.pth"\).*; unpack it/);
   });
 
   it("that is broken is refused", () => {
