@@ -7,6 +7,7 @@ import type { AbsentBytes } from "../formats/refusals.js";
 import { type FileFormat, isModelFormat, type ModelFormat } from "../formats/registry.js";
 import { sniffFormat } from "../formats/sniff.js";
 import { decodeTfjs, tfjsShardPaths } from "../formats/tfjs/codec.js";
+import { nodeOf } from "../formats/tfjs/graph.js";
 import type { TfjsFiles, TfjsModel } from "../formats/tfjs/model.js";
 import { isKeras3 } from "../formats/tfjs/topology.js";
 import { type GraphMatch, type MatchOptions, matchGraph } from "../import/match.js";
@@ -199,9 +200,24 @@ function writtenBy({ format, convertedBy }: TfjsModel): string {
 }
 
 function runNotes(model: TfjsModel): readonly string[] {
-  return isRunnable(model)
-    ? []
-    : ["its topology is in Keras 3 format, which tfjs cannot load: it was read, but not run"];
+  if (!isRunnable(model))
+    return ["its topology is in Keras 3 format, which tfjs cannot load: it was read, but not run"];
+  return isBeyondWasm(model)
+    ? [
+        "tfjs-wasm does not support its fused biases, which have several axes, as Keras 3 writes them; tfjs-cpu does",
+      ]
+    : [];
+}
+
+/** Whether a model has a bias that tfjs-wasm's fused operators refuse, since it has other than one axis. */
+export function isBeyondWasm(model: TfjsModel): boolean {
+  return (
+    model.format === "graph-model" &&
+    model.nodes.some(({ op, inputs }) => {
+      const rank = model.weights.get(nodeOf(inputs[2] ?? ""))?.tensor.shape.length ?? 1;
+      return /^_?Fused(Conv2D|DepthwiseConv2dNative|MatMul)$/.test(op) && rank !== 1;
+    })
+  );
 }
 
 /** Whether tfjs can load a model. */

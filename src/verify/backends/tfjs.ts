@@ -77,13 +77,16 @@ export function tfjsBackend(
         },
         { cause },
       );
+    // As tfjs-wasm's kernels say of what they lack.
+    const isLacking = /only supports/.test(firstLine(cause));
     return new InputError(
       {
         code: "tensor",
         subject,
         found: `${name} failed on images ${formatShape(shape)} (${firstLine(cause)})`,
-        remedy:
-          "use images of the size the model was converted for, try another backend with --backend, or convert it again",
+        remedy: isLacking
+          ? "use another backend with --backend, such as tfjs-cpu"
+          : "use images of the size the model was converted for, try another backend with --backend, or convert it again",
       },
       { cause },
     );

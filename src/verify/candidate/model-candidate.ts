@@ -14,7 +14,7 @@ import { towardsNchw } from "../../convert/import/operators/layouts.js";
 import { weightsOfHalf } from "../../convert/import/precision.js";
 import { describePreprocess, type ImageInput, imageInput } from "../../convert/import/preprocess.js";
 import { matchTfjs } from "../../convert/import/tfjs/translate.js";
-import { type Model, tfjsFiles, weightFiles } from "../../convert/open/open-file.js";
+import { isBeyondWasm, type Model, tfjsFiles, weightFiles } from "../../convert/open/open-file.js";
 import { type NamedBytes, toBytes } from "../../core/bytes.js";
 import { InputError } from "../../core/errors.js";
 import { filled } from "../../core/functions.js";
@@ -40,7 +40,7 @@ export interface InterfaceOptions {
 }
 
 interface ModelOptions extends InterfaceOptions {
-  /** The runtime, if it runs the model's format. Default: the first. */
+  /** The runtime, if it runs the model's format. Default: the first, but tfjs-cpu for what tfjs-wasm does not support. */
   readonly backend?: BackendName | undefined;
 }
 
@@ -60,7 +60,9 @@ export function modelCandidate(
   { backend, ...options }: ModelOptions = {},
 ): Candidate {
   const { document } = model;
-  const runtime = runtimeFor(document.format, backend);
+  const usual = runtimeFor(document.format, backend);
+  const isBeyond = usual === "tfjs-wasm" && document.format === "tfjs" && isBeyondWasm(document.model);
+  const runtime = isBeyond && usual !== backend ? "tfjs-cpu" : usual;
   return { ...runnableCandidate(inRuntime(model, file, graph, runtime), party, options), document };
 }
 
