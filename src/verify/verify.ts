@@ -92,7 +92,7 @@ async function judged(verification: Verification): Promise<ParityReport> {
   const others = tolerance.rule === "relative-to-max" ? await recordedOtherwise(verification, found) : [];
   const runtime = candidate.backend.facts?.();
   const faults = mergeStreams(
-    mergeEverywhere(graph, others.length > 0 ? others : found),
+    mergeEverywhere(graph, others.length > 0 ? others : found, compared.explanations),
     compared.explanations,
   );
   const verdict = {

@@ -1,5 +1,6 @@
 import { readersOf } from "../../arch/graph.js";
 import type { LayerGraph, LayerNode } from "../../arch/index.js";
+import { formatShape } from "../../core/tensor.js";
 import type { StoredTensor } from "../formats/tfjs/model.js";
 import { compareOps, type Difference, difference, nameOf, nameOfKind } from "./differences.js";
 import { type Anchors, anchorsOf, type BlockLandmarks, computedFrom } from "./landmarks.js";
@@ -230,7 +231,9 @@ const WITH_WEIGHTS: ReadonlySet<string> = new Set(["Conv", "Gemm", "MatMul"]);
 
 function nameInPlace(node: ForeignNode): string {
   const name = nameOf(node);
-  return WITH_WEIGHTS.has(name) ? `a ${name} whose weights are computed or of another form` : name;
+  if (WITH_WEIGHTS.has(name)) return `a ${name} whose weights are computed or of another form`;
+  const axes = isKind(node, "other") && name.startsWith("Reduce") ? node.op.axes : undefined;
+  return axes ? `${name} over axes ${formatShape(axes)}` : name;
 }
 
 /**

@@ -75,7 +75,7 @@ export function localFaults(
 }
 
 /** Causes that other weights produce as well, since weights are found by fitting. */
-const OF_WEIGHTS: ReadonlySet<string> = new Set(["weights-other", "bias"]);
+export const OF_WEIGHTS: ReadonlySet<string> = new Set(["weights-other", "bias"]);
 
 /**
  * Minimum share of groups with weights that are wrong, and maximum share of these with another explanation, as groups

@@ -2,6 +2,7 @@ import type { LayerGraph } from "../../arch/index.js";
 import { someOf } from "../../core/text.js";
 import type { Explanation } from "../explain/index.js";
 import type { Fault, FaultDraft } from "../outcome/report.js";
+import { OF_WEIGHTS } from "./faults.js";
 
 /** Faults that are one: of a layer that was moved, of many layers, and of a module that several streams share. */
 
@@ -12,10 +13,17 @@ const MIN_SAME = 3;
  * Merges a difference of structure that several modules have, or all layers of an operation, into one fault, at the
  * first of them, and that of a layer that was moved, which is found in two places.
  */
-export function mergeEverywhere({ nodes }: LayerGraph, faults: readonly FaultDraft[]): readonly FaultDraft[] {
+export function mergeEverywhere(
+  { nodes }: LayerGraph,
+  faults: readonly FaultDraft[],
+  explanations: ReadonlyMap<string, Explanation> = new Map(),
+): readonly FaultDraft[] {
   const kinds = new Map(nodes.map(({ name, op }) => [name, op.kind]));
-  const differenceOf = ({ kind, says, explanation }: FaultDraft): string | undefined =>
-    says ?? (kind === "structure" ? explanation : undefined);
+  // Weights that are others in the same way, such as transposed, differ by other numbers.
+  const differenceOf = ({ layer, kind, cause, says, explanation }: FaultDraft): string | undefined => {
+    const shown = cause === undefined || OF_WEIGHTS.has(cause) ? undefined : explanations.get(layer)?.says;
+    return kind === "weights" ? shown : (says ?? (kind === "structure" ? explanation : shown));
+  };
   return faults.flatMap((fault) => {
     const group = faults.filter((other) => differenceOf(other) === differenceOf(fault));
     if (fault.difference === "moved" && group.some(({ difference }) => difference !== "moved")) return [];

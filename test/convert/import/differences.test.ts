@@ -227,6 +227,14 @@ describe("a difference is a finding", () => {
     expect(found.map(({ layer }) => layer)).toEqual(pools);
   });
 
+  it("a gate's pool over one axis, which is named", () => {
+    const layer = "conv4.0.gate[1].global_avgpool";
+    const model = replaceNode(lower("osnet_x0_25"), layer, ({ inputs: [input = ""] }) =>
+      operator("ReduceMean", [input], layer, { axes: { type: "ints", value: [2] } }),
+    );
+    expect(findings(model)).toMatchObject([{ layer, found: "ReduceMean over axes [2]" }]);
+  });
+
   it("a gate after the sum", () => {
     const [block, gate] = ["conv4.0", "conv4.0.gate[1]"];
     const streams = ["a", "b.1", "c.2", "d.3"].map((path) => `${block}.conv2${path}.relu`);

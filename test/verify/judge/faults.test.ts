@@ -187,6 +187,22 @@ describe("mergeEverywhere", () => {
     ]);
   });
 
+  it("goes by the explanation of weights", () => {
+    const others = (cause: "kernel-transposed" | "weights-other") =>
+      ["a", "b", "c"].map(
+        (layer) =>
+          ({ layer, kind: "weights", margin: 1, cause, explanation: `${layer}.weight: turned` }) as const,
+      );
+    const explanations = new Map(
+      ["a", "b", "c"].map((layer) => [
+        layer,
+        { cause: "kernel-transposed", says: "turned", sentence: "turned: so" } as const,
+      ]),
+    );
+    expect(mergeEverywhere(CHAIN, others("kernel-transposed"), explanations)).toHaveLength(1);
+    expect(mergeEverywhere(CHAIN, others("weights-other"), explanations)).toHaveLength(3);
+  });
+
   it("counts a gate once for all its streams", () => {
     const gates = [1, 2, 3].map((stream) => ({ ...found("Clip")(`gate[${stream}].relu`), stream }));
     const names = [...gates.map(({ layer }) => layer), "f", "g"];
