@@ -47,7 +47,7 @@ const config: ViteUserConfig = defineConfig({
         },
       },
       { test: { name: "isolated", include: ISOLATED, ...common } },
-      { test: { name: "browser", include: BROWSER, ...common } },
+      { test: { name: "browser", include: BROWSER, isolate: false, ...common } },
     ],
   },
 });
