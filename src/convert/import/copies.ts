@@ -20,8 +20,9 @@ export function withoutCopies(model: OnnxModel): OnnxModel {
   const constants = constantIds();
   const kept = new Set([...graph.inputs, ...graph.outputs].map(({ name }) => name));
   const named = new Map<number, string>();
+  const read = new Set(graph.nodes.flatMap(({ inputs }) => inputs));
   for (const [name, tensor] of graph.initializers) {
-    if (kept.has(name)) continue;
+    if (kept.has(name) || !read.has(name)) continue;
     const id = constants(tensor);
     const first = named.get(id);
     if (first === undefined) named.set(id, name);
@@ -56,17 +57,25 @@ function keyOf(
 }
 
 /** Limit on tensors that are compared with one: a file may have any number that begin alike. */
-const MAX_ALIKE = 64;
+const MAX_ALIKE = 8;
+
+/** Limit on bytes that are compared, beyond which constants count as different: views of one file may be any number. */
+const MAX_COMPARED = 2 ** 28;
 
 /** Numbers constants so that equal ones have the same number. */
 function constantIds(): (tensor: Tensor) => number {
   const alike = new Map<string, { readonly tensor: Tensor; readonly id: number }[]>();
   let count = 0;
+  let compared = 0;
+  const isSame = (a: Tensor, b: Tensor): boolean => {
+    compared += a.data.byteLength;
+    return compared < MAX_COMPARED && sameTensor(a, b);
+  };
   return (tensor) => {
     const start = Array.from(tensor.data.subarray(0, 8) as ArrayLike<number | bigint>, String);
     const key = `${tensor.dtype} ${tensor.shape} ${start}`;
     const others = alike.get(key) ?? [];
-    const equal = others.find((other) => sameTensor(other.tensor, tensor));
+    const equal = others.find((other) => isSame(other.tensor, tensor));
     if (equal) return equal.id;
     const id = count++;
     if (others.length < MAX_ALIKE) alike.set(key, [...others, { tensor, id }]);
