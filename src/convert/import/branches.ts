@@ -1,3 +1,4 @@
+import { InputError } from "../../core/errors.js";
 import {
   dtypeToCode,
   int,
@@ -12,15 +13,23 @@ import { readGraph } from "./normalise.js";
  * The same model with each `If` of known condition replaced by the nodes of the branch taken, so that their values are
  * values of the graph. An `If`'s own outputs keep their names. Other models are returned unchanged.
  *
- * @throws InputError (`format`) if a value has two sources or none
+ * @throws InputError (`format`) if a value has two sources or none; (`unsupported`) if a branch taken has control flow that stays
  */
 export function withoutBranches(model: OnnxModel, subject: string): Unfolded {
   const { graph } = model;
   if (!graph.nodes.some(({ opType }) => opType === "If")) return { model };
   const { taken } = readGraph(graph, subject);
   const inside = [...taken.values()].flatMap(({ nodes }) => nodes);
+  if (taken.size === 0) return { model };
   // A graph that stays inside a branch reads outer values by their names there.
-  if (taken.size === 0 || inside.some((node) => !taken.has(node) && hasGraph(node))) return { model };
+  if (inside.some((node) => !taken.has(node) && hasGraph(node)))
+    throw new InputError({
+      code: "unsupported",
+      subject,
+      found: "a branch with an If or a Loop in it that depends on the images",
+      expected: "branches that follow from shapes",
+      remedy: "export the model without control flow",
+    });
 
   const mark = unusedMark([graph, ...taken.values()]);
   const initializers = new Map(graph.initializers);

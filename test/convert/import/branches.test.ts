@@ -195,13 +195,15 @@ describe("withoutBranches", () => {
     for (const value of values.values()) expect(computed).toContain(value);
   });
 
-  it("is the model itself where nothing is decided beforehand, or a graph stays inside a branch", () => {
+  it("is the model itself where nothing is decided beforehand; a graph that stays inside a branch is refused", () => {
     expect(withoutBranches(MODEL, "theirs.onnx").model).toBe(MODEL);
     const open = operator("If", ["maybe"], "z", {
       then_branch: branch("z1", operator("Tan", ["x"], "z1")),
       else_branch: branch("z2", operator("Relu", ["x"], "z2")),
     });
     const model = nested(operator("Cast", ["x"], "maybe"), open);
-    expect(withoutBranches(model, "theirs.onnx").model).toBe(model);
+    expect(() => withoutBranches(model, "theirs.onnx")).toThrow(
+      expect.objectContaining({ problem: expect.objectContaining({ code: "unsupported" }) }),
+    );
   });
 });

@@ -4,6 +4,7 @@ import { IMAGENET } from "../../../src/convert/export/options.js";
 import { encodeOnnx } from "../../../src/convert/formats/onnx/encode.js";
 import {
   int,
+  type OnnxAttribute,
   type OnnxGraph,
   type OnnxModel,
   type OnnxNode,
@@ -85,6 +86,39 @@ describe("an If", () => {
       two: int64(2),
     });
     expect(await findings(edit)).toEqual([`structure ${RELU}: found If, expected a ReLU`]);
+  });
+
+  it("that depends on the images is refused inside a branch that is taken", async () => {
+    const edit = (model: OnnxModel): OnnxModel =>
+      withConstants(
+        replaceNode(model, RELU, ({ inputs: [x = ""], outputs: [y = ""] }) => {
+          const graph = (nodes: readonly OnnxNode[], output: string): OnnxAttribute => ({
+            type: "graph",
+            value: { name: output, inputs: [], outputs: [{ name: output }], nodes, initializers: new Map() },
+          });
+          const inner = onnxNode("inner", "If", ["first"], {
+            then_branch: graph([onnxNode("a", "Abs", [x])], "a"),
+            else_branch: graph([onnxNode("n", "Neg", [x])], "n"),
+          });
+          const taken = [
+            onnxNode("first", "Greater", ["one.0", "zero"]),
+            inner,
+            onnxNode("kept", "Relu", [x]),
+          ];
+          return [
+            onnxNode("one.0", "ReduceMax", ["images"], { keepdims: int(0) }),
+            onnxNode(y, "If", ["yes"], {
+              then_branch: graph(taken, "kept"),
+              else_branch: graph([onnxNode("r", "Relu", [x])], "r"),
+            }),
+          ];
+        }),
+        {
+          yes: { dtype: "bool", shape: [1], data: Uint8Array.of(1) },
+          zero: { dtype: "float32", shape: [], data: Float32Array.of(0) },
+        },
+      );
+    await expect(judged(edit)).rejects.toMatchObject({ code: "unsupported" });
   });
 
   it("is decided by the axes that a vector has, and not by those that it had", async () => {
