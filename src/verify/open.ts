@@ -169,7 +169,7 @@ function sourceOf(
   if (opened.kind !== "model") return undefined;
   const [batch, , ...size] = fixedShape(opened.model);
   if (size.some((pixels, axis) => pixels !== undefined && pixels !== images[axis + 2])) return undefined;
-  const { program, precision } = modelCandidate(opened.model, file, graph, party);
+  const { program, precision } = modelCandidate(opened.model, file, graph, party, { inputOrder: "own" });
   const isHalf = precision === "float16" || precision === "bfloat16";
   return program && { program, isHalf, ...(batch === undefined ? {} : { batch }) };
 }

@@ -344,7 +344,7 @@ export async function verifyLifted(
   { dropExtra = false, onProgress }: LiftedOptions = {},
 ): Promise<ParityReport | undefined> {
   if (!isModelFormat(checkpoint.decoded.format) || !isRunnable) return undefined;
-  const verification = await openVerification(model, { ...model, checkpoint });
+  const verification = await openVerification(model, { ...model, checkpoint }, { inputOrder: "own" });
   const report = await verify({ ...verification, ...(onProgress ? { onProgress } : {}) });
   if (report.passed) return report;
   // Graphs that differ from their network were refused before, so that the remaining faults are at outputs,
@@ -353,8 +353,10 @@ export async function verifyLifted(
   // Quantised activations are rounded, which weights do not show: a run only shows that the structure is
   // right.
   const isQuantised = (report.weights?.quantised ?? 0) > 0;
-  if (isQuantised && report.faults.every(({ kind }) => kind === "numeric" || kind === "weights"))
-    return undefined;
+  const quantiser = verification.candidate.located?.match?.quantised?.layer;
+  const isOfRounding = ({ kind, layer }: Fault): boolean =>
+    kind === "numeric" || kind === "weights" || (kind === "structure" && layer === quantiser);
+  if (isQuantised && report.faults.every(isOfRounding)) return undefined;
   throw new InputError({
     code: "unsupported",
     subject: model.name,

@@ -35,8 +35,8 @@ import { accountedFaults, deviationsOf, inputFaults, quantisedFaults, structureF
 export interface InterfaceOptions {
   /** The output to judge. Default: the first as the embedding. */
   readonly output?: string;
-  /** The channel order of the model's input. Default: as in the file's metadata, else RGB. */
-  readonly inputOrder?: PixelOrder;
+  /** The channel order of the model's input; `own`: what its graph takes. Default: as in the file's metadata, else RGB. */
+  readonly inputOrder?: PixelOrder | "own";
 }
 
 interface ModelOptions extends InterfaceOptions {
@@ -239,7 +239,8 @@ export function runnableCandidate(
   const { graph, by, folded, match } = located;
   const structural = by === "structure" ? match : undefined;
   const declared = declaredPixels(onnx.metadata, party.name);
-  const order = inputOrder ?? declared ?? "rgb";
+  const taken = imageInput(structural?.preprocess) ?? { white: undefined, order: "rgb" };
+  const order = inputOrder === "own" ? (declared ?? taken.order) : (inputOrder ?? declared ?? "rgb");
   const half = halfPrecision(
     graph.nodes.flatMap((node) => located.constants(node, ["weight"]).get("weight") ?? []),
     weightsOfHalf(onnx.graph),
@@ -256,7 +257,6 @@ export function runnableCandidate(
   const results = accounted.outputs.map(({ layer }) => layer);
   const needed = ancestors(graph, ...results);
   const backend = open(new Map([...located.values].filter(([layer]) => needed.has(layer))), party.name);
-  const taken = imageInput(structural?.preprocess) ?? { white: undefined, order: "rgb" };
   const preprocess =
     declared === undefined && structural?.preprocess
       ? asTaken(structural.preprocess, taken, order)
