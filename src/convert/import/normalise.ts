@@ -286,8 +286,8 @@ function readNodes({ initializers, nodes }: OnnxGraph, scope: Scope, reader: Nod
       if (visible.kind === "node" && !origins.has(visible.node)) origins.set(visible.node, scope);
       const made = newTensors(value, inputs);
       meter(elementsOf(made));
-      const [constant] = value.kind === "constant" && !scope.around && !isGiven(node) ? made : [];
-      if (constant) computed.set(output, constant);
+      if (value.kind === "constant" && !scope.around && !isGiven(node) && (made.length > 0 || isCast(node)))
+        computed.set(output, value.tensor);
     });
   }
 }
@@ -416,6 +416,11 @@ function isGiven({ opType, attributes }: OnnxNode): boolean {
     type === "int" || type === "ints" ? value : [],
   );
   return opType === "Constant" && values.every((value) => Math.abs(value) < Number.MAX_SAFE_INTEGER);
+}
+
+/** Whether a node may change numbers where it was read as nothing. */
+function isCast({ opType }: OnnxNode): boolean {
+  return opType === "Cast" || opType === "CastLike";
 }
 
 function newTensors(value: Value, inputs: readonly (Value | undefined)[]): readonly Tensor[] {
