@@ -215,7 +215,7 @@ describe("padding of another kind", () => {
       expect.stringMatching(/^structure maxpool: found padding before it/),
     ]);
     expect(await findings(padded("conv2.0.conv2b.0.bn", "edge"))).toEqual([
-      expect.stringMatching(/^structure conv2\.0\.conv2b\.0\.conv1: found Pad after it/),
+      expect.stringMatching(/^structure conv2\.0\.conv2b\.0\.conv2: found Pad \(edge\) before it/),
     ]);
   });
 });
@@ -384,7 +384,7 @@ describe("operators after a layer that all streams read", () => {
         ],
         { groups: int64(-1, 2, 4, height, width), whole: int64(-1, 8, height, width) },
       ),
-      "Reshape and Transpose",
+      "Reshape and Transpose and Reshape",
     ],
     [
       "an exchange of height and width",
@@ -400,7 +400,7 @@ describe("operators after a layer that all streams read", () => {
     ],
   ])("are one finding: %s", async (_, edit, what) => {
     for (const fold of [true, false])
-      expect(await findings(edit, fold)).toEqual([
+      expect((await findings(edit, fold)).map((each) => each.replace(/ to \[.*?\]/g, ""))).toEqual([
         `structure ${layer}: found ${what} after it, expected none`,
       ]);
   });

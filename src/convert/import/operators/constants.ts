@@ -262,19 +262,14 @@ export const readTile: OperatorReader = ({ inputs }) => {
 /** Limit on repeated elements: more than an OSNet has channels for a batch; a file may declare any number. */
 const MAX_EXPANDED = 1 << 16;
 
-/**
- * Zeros of a constant shape, or another value. Only short lists are of use, and zeros in the shape of an activation, such as torch's
- * `zeros_like`, which broadcast as one number does.
- */
-export const readConstantOfShape: OperatorReader = ({ node, inputs: [size] }) => {
-  const shape = numbers(size);
+/** Zeros of a constant shape, or another value. Only short lists are of use. */
+export const readConstantOfShape: OperatorReader = ({ node, inputs }) => {
+  const shape = numbers(inputs[0]);
   // No sizes are those of a single number.
   const [length = 1, ...rest] = shape ?? [];
   const value = node.attributes.get("value");
   const fill: Tensor =
     value?.type === "tensor" ? value.value : { dtype: "float32", shape: [1], data: Float32Array.of(0) };
-  if (size?.kind === "shape" && (size.sizes?.length ?? 0) > 1 && fill.data.length === 1)
-    return { kind: "constant", tensor: { ...fill, shape: [] } };
   if (!shape || rest.length > 0 || length > MAX_LIST || length < 0 || fill.data.length !== 1)
     return undefined;
   const data = new DTYPES[fill.dtype](length);

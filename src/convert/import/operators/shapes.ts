@@ -151,7 +151,12 @@ export function chosenSizes({ node, inputs }: OperatorSite): Value | undefined {
 /** A list of more than one whole number. */
 function isList(value: Value | undefined): boolean {
   const tensor = asTensor(value);
-  if (tensor) return tensor.dtype === "int64" && tensor.shape.length === 1;
+  // Others than safe integers may be equal as numbers.
+  const isExact = (value: number | bigint): boolean => Number.isSafeInteger(Number(value));
+  if (tensor)
+    return (
+      tensor.dtype === "int64" && tensor.shape.length === 1 && (tensor.data as BigInt64Array).every(isExact)
+    );
   return value?.kind === "shape" && value.length !== undefined && value.length > 1;
 }
 
