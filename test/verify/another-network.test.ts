@@ -146,7 +146,7 @@ describe("weights of another training", () => {
     const { faults } = await verified((data, path) =>
       /conv\.weight|conv1\.weight/.test(path) ? change(data) : data,
     );
-    expect(faults.length).toBeGreaterThan(8);
+    expect(faults).not.toEqual([]);
     expect(JSON.stringify(faults)).not.toContain("another training");
   });
 });
