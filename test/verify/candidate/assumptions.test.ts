@@ -142,6 +142,36 @@ describe("a truth about an activation", () => {
   });
 });
 
+describe("what is calculated from a size", () => {
+  it("is not compared with −1, which it may be for another number of images", async () => {
+    const list = (...values: readonly number[]): Tensor => ({
+      dtype: "int64",
+      shape: [values.length],
+      data: BigInt64Array.from(values, BigInt),
+    });
+    const { faults } = await judged(
+      (x, y) => [
+        onnxNode("shape", "Shape", ["images"]),
+        onnxNode("count", "Gather", ["shape", "first"]),
+        onnxNode("less", "Sub", ["count", "six"]),
+        onnxNode("sizes", "Concat", ["six", "six", "less", "less"], { axis: int(0) }),
+        onnxNode("equal", "Equal", ["sizes", "wanted"]),
+        onnxNode("target", "Where", ["equal", "turned", "kept"]),
+        onnxNode("same", "Reshape", [x, "target"]),
+        onnxNode(y, "Relu", ["same"]),
+      ],
+      {
+        first: list(0),
+        six: list(6),
+        wanted: list(8, 8, -1, -1),
+        turned: list(0, 0, 8, 16),
+        kept: list(0, 0, 16, 8),
+      },
+    );
+    expect(faults[0]).toMatchObject({ kind: "structure" });
+  });
+});
+
 describe("a Dropout", () => {
   it("whose training mode is computed from no sizes is one in training", async () => {
     const mode: Tensor = { dtype: "bool", shape: [1], data: Uint8Array.of(1) };

@@ -104,7 +104,12 @@ export function sizesPassedOn(site: OperatorSite): Value | undefined {
   if (isLine || ["Identity", "Squeeze", "Unsqueeze"].includes(node.opType)) return list;
   if (node.opType === "Slice") {
     const [starts, ends] = [attributeOrInput(site, "starts", 1), attributeOrInput(site, "ends", 2)];
-    const isPlain = starts?.length === 1 && ends?.length === 1 && (numbers(inputs[4])?.[0] ?? 1) === 1;
+    // A list has one axis; a step that is computed may be any.
+    const [axes, steps] = [inputs[3], inputs[4]].map((value) =>
+      value ? (whole(value) ?? Number.NaN) : undefined,
+    );
+    const isPlain =
+      starts?.length === 1 && ends?.length === 1 && [0, -1].includes(axes ?? 0) && (steps ?? 1) === 1;
     return isPlain ? sizesValue(sizes.slice(starts[0], ends[0])) : undefined;
   }
   // A part of a size, such as the number of images of a batch that is split.
@@ -132,7 +137,9 @@ export function chosenSizes({ node, inputs }: OperatorSite): Value | undefined {
     const equal = a.map((size, at) => {
       const other = b[at];
       if (typeof size === "number" && typeof other === "number") return size === other;
-      return [size, other].some((one) => typeof one === "number" && one < 0) ? false : undefined;
+      // What is calculated from sizes is not known, and may be negative.
+      const isNegative = [size, other].some((one) => typeof one === "number" && one < 0);
+      return isNegative && size !== undefined && other !== undefined ? false : undefined;
     });
     if (a.length === 0 || a.length !== b.length || equal.includes(undefined)) return undefined;
     return {
