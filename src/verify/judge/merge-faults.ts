@@ -19,10 +19,26 @@ export function mergeEverywhere(
   explanations: ReadonlyMap<string, Explanation> = new Map(),
 ): readonly FaultDraft[] {
   const kinds = new Map(nodes.map(({ name, op }) => [name, op.kind]));
+  const shownBy = ({ layer, cause }: FaultDraft): string | undefined =>
+    cause === undefined ? undefined : explanations.get(layer)?.says;
   // Weights that are others in the same way, such as transposed, differ by other numbers.
-  const differenceOf = ({ layer, kind, cause, says, explanation }: FaultDraft): string | undefined => {
-    const shown = cause === undefined || OF_WEIGHTS.has(cause) ? undefined : explanations.get(layer)?.says;
-    return kind === "weights" ? shown : (says ?? (kind === "structure" ? explanation : shown));
+  const foundIn = (fault: FaultDraft): string | undefined => {
+    const shown = fault.cause !== undefined && OF_WEIGHTS.has(fault.cause) ? undefined : shownBy(fault);
+    if (fault.kind === "weights") return shown;
+    return fault.says ?? (fault.kind === "structure" ? fault.explanation : shown);
+  };
+  // The same operator with other attributes, such as slopes, is another mistake, where values show it.
+  const shownOf = new Map<string | undefined, Set<string>>();
+  for (const fault of faults) {
+    const shown = shownBy(fault);
+    if (shown !== undefined)
+      shownOf.set(foundIn(fault), new Set([...(shownOf.get(foundIn(fault)) ?? []), shown]));
+  }
+  const differenceOf = (fault: FaultDraft): string | undefined => {
+    const found = foundIn(fault);
+    const [first, ...others] = shownOf.get(found) ?? [];
+    const isShown = found !== undefined && fault.kind === "structure" && others.length > 0;
+    return isShown ? `${found} ${shownBy(fault) ?? first}` : found;
   };
   return faults.flatMap((fault) => {
     const group = faults.filter((other) => differenceOf(other) === differenceOf(fault));

@@ -187,6 +187,23 @@ describe("mergeEverywhere", () => {
     ]);
   });
 
+  it("keeps the same operator with other numbers apart where the values show them", () => {
+    const cause = "relu-other" as const;
+    const leaky = ["a", "b", "c", "d", "e"].map((layer) => ({
+      ...found("LeakyRelu")(layer),
+      ...(layer === "d" ? {} : { cause }),
+    }));
+    const explanations = new Map(
+      leaky.map(({ layer }) => [
+        layer,
+        { cause, says: layer === "e" ? "slope 0.3" : "slope 0.1", sentence: "so" },
+      ]),
+    );
+    const merged = mergeEverywhere(CHAIN, leaky, explanations);
+    expect(merged.map(({ layer }) => layer)).toEqual(["a", "e"]);
+    expect(merged[0]?.explanation).toContain("the same at 4 of 5 layers");
+  });
+
   it("goes by the explanation of weights", () => {
     const others = (cause: "kernel-transposed" | "weights-other") =>
       ["a", "b", "c"].map(
