@@ -140,7 +140,9 @@ function unknown(site: OperatorSite, opType: string): Value {
   const { node, inputs, output } = site;
   const nodes = inputs.flatMap((value) => (value?.kind === "node" ? value.node : []));
   const [first] = nodes;
-  if (!first || node.opType === "Shape" || node.opType === "Size") return { kind: "shape" };
+  // The shape of what is not known may depend on the images, as that of NonZero does.
+  const isShape = node.opType === "Shape" || node.opType === "Size";
+  if (!first || (isShape && !isKind(first, "other"))) return { kind: "shape" };
   const axes = ALONG_AXIS.has(opType) ? [int(node, "axis", 0)] : attributeOrInput(site, "axes", 1);
   const op: ForeignOp<"other"> = {
     kind: "other",
