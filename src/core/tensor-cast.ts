@@ -152,3 +152,8 @@ function roundToBits(value: number, fraction: number, bias: number): number {
   // The leading one adds to the exponent's field, as does a carry, up to infinity.
   return sign | (((exponent - least) << fraction) + (WORDS[0] ?? 0));
 }
+
+/** Whether a type has 16 bits, in which networks are said to be in half precision. */
+export function isHalf(dtype: FloatDType | undefined): dtype is "float16" | "bfloat16" {
+  return dtype === "float16" || dtype === "bfloat16";
+}

@@ -10,6 +10,7 @@ import {
 } from "../convert/open/open-file.js";
 import { InputError } from "../core/errors.js";
 import type { Shape } from "../core/tensor.js";
+import { isHalf } from "../core/tensor-cast.js";
 import { architectureOf } from "./architecture.js";
 import type { BackendName } from "./backends/backend.js";
 import { openRecording, type Recording, referenceBackend } from "./backends/references.js";
@@ -170,8 +171,7 @@ function sourceOf(
   const [batch, , ...size] = fixedShape(opened.model);
   if (size.some((pixels, axis) => pixels !== undefined && pixels !== images[axis + 2])) return undefined;
   const { program, precision } = modelCandidate(opened.model, file, graph, party, { inputOrder: "own" });
-  const isHalf = precision === "float16" || precision === "bfloat16";
-  return program && { program, isHalf, ...(batch === undefined ? {} : { batch }) };
+  return program && { program, isHalf: isHalf(precision), ...(batch === undefined ? {} : { batch }) };
 }
 
 /** A recording without layers that the other side computes as part of others. */

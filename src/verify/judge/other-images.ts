@@ -1,6 +1,7 @@
 import { IMAGENET } from "../../convert/export/options.js";
 import { filled, mulberry32 } from "../../core/functions.js";
 import type { RealTensor, Tensor } from "../../core/tensor.js";
+import { isHalf } from "../../core/tensor-cast.js";
 import type { Backend } from "../backends/backend.js";
 import { referenceBackend } from "../backends/references.js";
 import { imagesSeen, type Verification } from "../candidate/candidate.js";
@@ -49,9 +50,8 @@ export async function faultOnOtherImages(
   };
   const expected = await valuesOf(reference.backend);
   const { precision } = candidate;
-  const isHalf = precision === "float16" || precision === "bfloat16";
   const rounded =
-    isHalf && parameters
+    isHalf(precision) && parameters
       ? await valuesOf(referenceBackend(graph, roundedWeights(parameters, precision)))
       : undefined;
   for (const [index, { layer: name, actual }] of outputs.entries()) {

@@ -1,5 +1,6 @@
 import type { OutputOperation } from "../../convert/import/match.js";
 import type { RealTensor, Shape, Tensor } from "../../core/tensor.js";
+import { isHalf } from "../../core/tensor-cast.js";
 import type { Verification } from "../candidate/candidate.js";
 import type { ModelOutput } from "../candidate/outputs.js";
 import { measure } from "../outcome/metrics.js";
@@ -146,10 +147,9 @@ export async function againstReference(
       expected && isSameShape(expected.shape, found.shape)
         ? measure(expected, found)
         : { relMax: Infinity, maxAbs: Infinity, mismatchedNonFinite: 0 };
-    const isHalf = [candidate.precision, referencePrecision].some(
-      (precision) => precision === "float16" || precision === "bfloat16",
-    );
-    const tolerance = isHalf ? HALF_DRIFT : TAPPING_TOLERANCE.value;
+    const tolerance = [candidate.precision, referencePrecision].some(isHalf)
+      ? HALF_DRIFT
+      : TAPPING_TOLERANCE.value;
     if (mismatchedNonFinite === 0 && relMax <= tolerance) return [];
     return [
       layerFault(

@@ -1,6 +1,6 @@
 import type { GateOutput, LayerNode } from "../../arch/index.js";
 import type { RealTensor } from "../../core/tensor.js";
-import type { FloatDType } from "../../core/tensor-cast.js";
+import { type FloatDType, isHalf } from "../../core/tensor-cast.js";
 import { isRounding, type LocalError } from "../bounds/local-error.js";
 import { measure, normalizeRows, type TensorMetrics } from "../outcome/metrics.js";
 import type {
@@ -140,10 +140,6 @@ const MAX_DRIFT = { float16: 2 ** -4, others: 0.25 } as const;
 function driftAfter(drift: number | null, precision: FloatDType | undefined): number {
   const most = precision === "float16" ? MAX_DRIFT.float16 : MAX_DRIFT.others;
   return Math.max(TAPPING_TOLERANCE.value, Math.min(most, DRIFT_FACTOR * (drift ?? 0)));
-}
-
-function isHalf(precision: FloatDType | undefined): boolean {
-  return precision === "float16" || precision === "bfloat16";
 }
 
 /**
