@@ -10,7 +10,7 @@ import { seededStateDict } from "../src/convert/seeded-weights.js";
 import { benchInference } from "./inference.js";
 import { findPeers } from "./peers.js";
 import { benchProcesses } from "./processes.js";
-import { type Row, type Subject, table, withQuotation } from "./results.js";
+import { type Results, type Row, type Subject, table, withQuotation } from "./results.js";
 
 /**
  * `npm run bench -- [--trained FILE]… [--rounds N]`: what our work takes against that of others, pair by pair in one run. Prints the
@@ -64,13 +64,15 @@ if (peers.torch) {
 for (const subject of random)
   if (subject.name.endsWith(" osnet_x1_0")) rows.push(...benchProcesses(subject, peers, rounds));
 console.log(table(rows));
-const machine = {
-  platform: `${platform()}-${arch()}`,
-  cpu: cpus()[0]?.model.trim() ?? "",
-  cores: cpus().length,
+const results: Results = {
+  schema: "osnet-bench/1",
+  node: process.version,
+  machine: {
+    platform: `${platform()}-${arch()}`,
+    cpu: cpus()[0]?.model.trim() ?? "",
+    cores: cpus().length,
+  },
+  rows,
 };
-writeFileSync(
-  RESULTS,
-  `${JSON.stringify({ schema: "osnet-bench/1", node: process.version, machine, rows }, null, 2)}\n`,
-);
-for (const path of DOCUMENTS) writeFileSync(path, withQuotation(readFileSync(path, "utf8"), rows));
+writeFileSync(RESULTS, `${JSON.stringify(results, null, 2)}\n`);
+for (const path of DOCUMENTS) writeFileSync(path, withQuotation(readFileSync(path, "utf8"), results));

@@ -47,8 +47,25 @@ export function table(rows: readonly Row[]): string {
   ].join("\n");
 }
 
-/** What the README says of it: ratios and memory, no times. */
-export function quotation(rows: readonly Row[]): string {
+/** The machine that the results are from. */
+export interface Machine {
+  /** Such as `linux-x64`. */
+  readonly platform: string;
+  readonly cpu: string;
+  readonly cores: number;
+}
+
+/** `bench/results.json`. */
+export interface Results {
+  readonly schema: "osnet-bench/1";
+  /** Version of Node. */
+  readonly node: string;
+  readonly machine: Machine;
+  readonly rows: readonly Row[];
+}
+
+/** What the README quotes: ratios and memory, no times. */
+export function quotation({ node, machine, rows }: Results): string {
   const lines = rows.map(({ work, peer, ratio, peak }) => {
     const memory = peak ? `${peak.own.toFixed(0)} MiB, ${peak.other.toFixed(0)} MiB` : "";
     return `| ${work} | ${ratio.toFixed(2)} × | ${peer} | ${memory} |`;
@@ -57,14 +74,16 @@ export function quotation(rows: readonly Row[]): string {
     "| task | relative time | compared with | memory of both |",
     "| --- | --- | --- | --- |",
     ...lines,
+    "",
+    `Measured on ${machine.platform}: ${machine.cores} cores, ${machine.cpu}, Node ${node}.`,
   ].join("\n");
 }
 
 const [BEGIN, END] = ["<!-- bench/results.json -->", "<!-- end -->"] as const;
 
-/** A document with its quotation of the results exchanged; as it is, if it has none. */
-export function withQuotation(document: string, rows: readonly Row[]): string {
+/** A document with its quotation replaced; unchanged if it has none. */
+export function withQuotation(document: string, results: Results): string {
   const [start, end] = [document.indexOf(BEGIN), document.indexOf(END)];
   if (start < 0 || end < start) return document;
-  return `${document.slice(0, start + BEGIN.length)}\n${quotation(rows)}\n${document.slice(end)}`;
+  return `${document.slice(0, start + BEGIN.length)}\n${quotation(results)}\n${document.slice(end)}`;
 }
