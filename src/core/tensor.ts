@@ -77,6 +77,24 @@ export function sameShape(a: Shape, b: Shape): boolean {
   return a.length === b.length && a.every((dimension, axis) => dimension === b[axis]);
 }
 
+/** A tensor with memory of its own: backends may use that of a value again. */
+export function copyOf<T extends Tensor>(tensor: T): T {
+  return { ...tensor, data: tensor.data.slice() };
+}
+
+/** Rows of a tensor, such as images of a batch, from the one at an index on; the last one is repeated to fill the number. */
+export function rowsOf<T extends RealTensor>(tensor: T, first: number, count: number): T {
+  const [total = 1, ...rest] = tensor.shape;
+  if (first === 0 && count === total) return tensor;
+  const length = tensor.data.length / Math.max(1, total);
+  const data = new DTYPES[tensor.dtype](count * length);
+  for (let row = 0; row < count; row++) {
+    const from = Math.min(first + row, total - 1) * length;
+    data.set(tensor.data.subarray(from, from + length), row * length);
+  }
+  return { ...tensor, shape: [count, ...rest], data };
+}
+
 /** A tensor with permuted axes: axis k of the result is axis `axes[k]` of the tensor. */
 export function permute<T extends Tensor>(tensor: T, axes: readonly number[]): T {
   const { shape, data } = tensor;

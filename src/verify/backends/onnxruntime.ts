@@ -1,5 +1,5 @@
 import { appendOutputs } from "../../convert/formats/onnx/encode.js";
-import { dtypeToCode, type OnnxModel } from "../../convert/formats/onnx/model.js";
+import { dtypeToCode, fedInputs, type OnnxModel } from "../../convert/formats/onnx/model.js";
 import { type OnnxPart, type OnnxParts, openParts } from "../../convert/formats/onnx/parts.js";
 import { type Bytes, discard, toBytes } from "../../core/bytes.js";
 import { InputError } from "../../core/errors.js";
@@ -52,7 +52,7 @@ export function onnxruntimeBackend(
   const pairs = Array.isArray(layers) ? layers.map((name) => [name, name] as const) : [...layers.entries()];
   const named = new Map(pairs.filter(([, value]) => computed.has(value)));
   const outputs = model.graph.outputs.map(({ name }) => name);
-  const input = model.graph.inputs.find(({ name }) => !model.graph.initializers.has(name));
+  const [input] = fedInputs(model.graph);
   const imagesName = input?.name ?? "images";
   let module: OnnxruntimeModule | undefined;
 

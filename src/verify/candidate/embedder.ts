@@ -5,7 +5,7 @@ import { encodeOnnx } from "../../convert/formats/onnx/encode.js";
 import type { Checkpoint } from "../../convert/open/checkpoint.js";
 import { type FileOptions, fixedShape, openFile, type SourceFile } from "../../convert/open/open-file.js";
 import { InputError } from "../../core/errors.js";
-import { formatShape, type RealTensor, type Tensor } from "../../core/tensor.js";
+import { formatShape, type RealTensor, rowsOf, type Tensor } from "../../core/tensor.js";
 import type { BackendName, RuntimeName } from "../backends/backend.js";
 import { affordableBatch, defaultSize, expectAffordable } from "../inputs/images.js";
 import type { Party } from "../outcome/report.js";
@@ -124,19 +124,6 @@ export async function openEmbedder(file: SourceFile, options: EmbedderOptions = 
       await backend.close?.();
     },
   };
-}
-
-/** `count` images starting at `first`, repeating the last one. */
-function rowsOf(images: Tensor<"float32">, first: number, count: number): Tensor<"float32"> {
-  const [total = 0, ...rest] = images.shape;
-  const length = images.data.length / Math.max(1, total);
-  if (first === 0 && count === total) return images;
-  const data = new Float32Array(count * length);
-  for (let row = 0; row < count; row++) {
-    const from = Math.min(first + row, total - 1) * length;
-    data.set(images.data.subarray(from, from + length), row * length);
-  }
-  return { dtype: "float32", shape: [count, ...rest], data };
 }
 
 function joined(parts: readonly RealTensor[], total: number, subject: string): RealTensor {

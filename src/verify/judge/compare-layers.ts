@@ -1,5 +1,5 @@
 import { type LayerNode, outputShapes } from "../../arch/index.js";
-import { formatShape, type RealTensor, type Shape, sameShape } from "../../core/tensor.js";
+import { copyOf, formatShape, type RealTensor, type Shape, sameShape } from "../../core/tensor.js";
 import type { LayerOutput } from "../backends/backend.js";
 import type { Verification } from "../candidate/candidate.js";
 import type { Explanation } from "../explain/index.js";
@@ -69,7 +69,7 @@ export async function* joinByName(
     const { name, tensor, again, release } = output;
     const partner = other.waiting.get(name);
     if (!partner) {
-      own.waiting.set(name, { name, tensor: { ...tensor, data: tensor.data.slice() } as RealTensor, again });
+      own.waiting.set(name, { name, tensor: copyOf(tensor), again });
       release?.();
       return;
     }

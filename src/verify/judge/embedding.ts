@@ -1,6 +1,6 @@
 import type { LayerGraph } from "../../arch/index.js";
 import { RESULT_KINDS } from "../../convert/export/options.js";
-import { formatShape, type RealTensor, type Shape, type Tensor } from "../../core/tensor.js";
+import { copyOf, formatShape, type RealTensor, type Shape, type Tensor } from "../../core/tensor.js";
 import type { Backend } from "../backends/backend.js";
 import type { Verification } from "../candidate/candidate.js";
 import type { ModelOutput } from "../candidate/outputs.js";
@@ -21,7 +21,7 @@ import {
   isSameShape,
 } from "./other-models.js";
 import { compareRuns, runAlone, runUnoptimised, type WholeRun } from "./reruns.js";
-import { judgeOutput, rerunTolerance } from "./verdicts.js";
+import { finite, judgeOutput, rerunTolerance } from "./verdicts.js";
 
 /** A layer from the run with intermediate outputs, and the reference's. */
 interface LayerValues {
@@ -121,9 +121,7 @@ export function outputJudge(
   return {
     note({ name, expected, actual }) {
       if (!layers.has(name)) return;
-      const copy = (tensor: RealTensor): RealTensor =>
-        ({ ...tensor, data: tensor.data.slice() }) as RealTensor;
-      noted.push({ name, expected: copy(expected), actual: copy(actual) });
+      noted.push({ name, expected: copyOf(expected), actual: copyOf(actual) });
     },
     async run() {
       whole = await runWhole(verification);
@@ -214,7 +212,7 @@ async function quantizationLoss(
     const { maxAbs, relMax, cosine } = measure(tensor, embedding);
     return {
       maxAbs,
-      relMax: Number.isFinite(relMax) ? relMax : null,
+      relMax: finite(relMax),
       cosine,
       normalizedMaxAbs: measure(normalizeRows(tensor), normalizeRows(embedding)).maxAbs,
     };

@@ -1,6 +1,6 @@
 import { INPUT_NAME, type LayerNode, outputShapes, parametersOf } from "../../arch/index.js";
 import { InputError } from "../../core/errors.js";
-import type { RealTensor, Shape, Tensor } from "../../core/tensor.js";
+import { copyOf, type RealTensor, type Shape, type Tensor } from "../../core/tensor.js";
 import type { LayerOutput } from "../backends/backend.js";
 import { numericsOf } from "../backends/registry.js";
 import { isRounding, type LocalError } from "../bounds/local-error.js";
@@ -98,10 +98,7 @@ function localJudge(
       const { group, actual, inputs, margin } = fault;
       const source = (name: string): RealTensor => inputs.get(name) ?? images;
       const recomputed = here.recompute(group, source);
-      const owned = {
-        ...recomputed,
-        output: { ...recomputed.output, data: recomputed.output.data.slice() },
-      };
+      const owned = { ...recomputed, output: copyOf(recomputed.output) };
       const parameters = float64Parameters(setting.parameters);
       const explanation = explain(
         {
@@ -155,7 +152,7 @@ function localJudge(
   return {
     async judge(name, value, again = []) {
       const group = groups.get(name);
-      const actual = options.reusesMemory ? ({ ...value, data: value.data.slice() } as RealTensor) : value;
+      const actual = options.reusesMemory ? copyOf(value) : value;
       if (blocks.get(name) !== block || again.length > 0) {
         close();
         block = blocks.get(name);

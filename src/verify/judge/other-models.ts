@@ -1,9 +1,9 @@
 import type { OutputOperation } from "../../convert/import/match.js";
-import type { RealTensor, Shape, Tensor } from "../../core/tensor.js";
+import { copyOf, type RealTensor, rowsOf, type Shape, type Tensor } from "../../core/tensor.js";
 import { isHalf } from "../../core/tensor-cast.js";
 import type { Verification } from "../candidate/candidate.js";
 import type { ModelOutput } from "../candidate/outputs.js";
-import { measure } from "../outcome/metrics.js";
+import { measure, type TensorMetrics } from "../outcome/metrics.js";
 import { type Fault, layerFault } from "../outcome/report.js";
 import { TAPPING_TOLERANCE } from "./verdicts.js";
 
@@ -92,9 +92,7 @@ export async function againstCopy({
     const [found, copied] = [await file.run(images), await copy.run(images)];
     return program.outputs.flatMap(({ layer, name }, index) => {
       const [own, other] = [found[index], copied[index]];
-      const isSame =
-        own && other && isSameShape(own.shape, other.shape) && measure(own, other).relMax <= SAME_GRAPH;
-      return isSame
+      return distance(own, other).relMax <= SAME_GRAPH
         ? []
         : [
             layerFault(
@@ -143,10 +141,7 @@ export async function againstReference(
   const model = referenceProgram.load({ alone: true });
   try {
     const expected = (await model.run(images))[place];
-    const { relMax, maxAbs, mismatchedNonFinite } =
-      expected && isSameShape(expected.shape, found.shape)
-        ? measure(expected, found)
-        : { relMax: Infinity, maxAbs: Infinity, mismatchedNonFinite: 0 };
+    const { relMax, maxAbs, mismatchedNonFinite } = distance(expected, found);
     const tolerance = [candidate.precision, referencePrecision].some(isHalf)
       ? HALF_DRIFT
       : TAPPING_TOLERANCE.value;
@@ -192,10 +187,7 @@ export async function againstSource(
       );
       const [own, other] = [source.program.outputs[place], values[place]];
       if (!own || !other) return [];
-      const isShaped = isSameShape(other.shape, tensor.shape);
-      const { relMax, maxAbs, mismatchedNonFinite } = isShaped
-        ? measure(other, tensor)
-        : { relMax: Infinity, maxAbs: Infinity, mismatchedNonFinite: 0 };
+      const { relMax, maxAbs, mismatchedNonFinite } = distance(other, tensor);
       if (mismatchedNonFinite === 0 && relMax <= Math.max(tolerance, source.isHalf ? HALF_DRIFT : 0))
         return [];
       const explanation = `the output ${JSON.stringify(output.name)} differs by ${maxAbs.toPrecision(3)} from ${JSON.stringify(own.name)} of the model that it was made from`;
@@ -212,18 +204,11 @@ export async function inBatches(
   batch: number | undefined,
   run: (images: Tensor<"float32">) => Promise<readonly RealTensor[]>,
 ): Promise<readonly RealTensor[]> {
-  const [total = 1, ...rest] = images.shape;
+  const [total = 1] = images.shape;
   if (batch === undefined || batch === total) return run(images);
-  const length = images.data.length / total;
   const parts: (readonly RealTensor[])[] = [];
-  for (let first = 0; first < total; first += batch) {
-    const data = new Float32Array(batch * length);
-    for (let row = 0; row < batch; row++) {
-      const from = Math.min(first + row, total - 1) * length;
-      data.set(images.data.subarray(from, from + length), row * length);
-    }
-    parts.push((await run({ dtype: "float32", shape: [batch, ...rest], data })).map(copied));
-  }
+  for (let first = 0; first < total; first += batch)
+    parts.push((await run(rowsOf(images, first, batch))).map(copyOf));
   return (parts[0] ?? []).map((value, index): RealTensor => {
     const [, ...dimensions] = value.shape;
     const size = dimensions.reduce((product, dimension) => product * dimension, 1);
@@ -232,8 +217,14 @@ export async function inBatches(
   });
 }
 
-function copied(value: RealTensor): RealTensor {
-  return { ...value, data: value.data.slice() } as RealTensor;
+/** The distance between two outputs; infinite if one of them is absent or has another shape. */
+function distance(
+  expected: RealTensor | undefined,
+  found: RealTensor | undefined,
+): Pick<TensorMetrics, "relMax" | "maxAbs" | "mismatchedNonFinite"> {
+  return expected && found && isSameShape(expected.shape, found.shape)
+    ? measure(expected, found)
+    : { relMax: Infinity, maxAbs: Infinity, mismatchedNonFinite: 0 };
 }
 
 /** Whether shapes are equal except for trailing axes of 1. */

@@ -1,9 +1,10 @@
 import { InputError } from "../../core/errors.js";
-import type { RealTensor, Tensor } from "../../core/tensor.js";
+import { type RealTensor, rowsOf, type Tensor } from "../../core/tensor.js";
 import type { LoadedModel } from "../backends/backend.js";
 import type { Candidate, Program } from "../candidate/candidate.js";
 import { measure } from "../outcome/metrics.js";
 import { type Fault, layerFault, type Rerun } from "../outcome/report.js";
+import { finite } from "./verdicts.js";
 
 /**
  * Number of images that are also run alone: a model that mixes the images of a batch does so with the first or the
@@ -57,8 +58,8 @@ export async function runAlone(
   const rows = batch === undefined ? 1 : count;
   const given: (readonly RealTensor[] | string)[] = [];
   for (const image of chosen) {
-    const alone = rowOf(images, image);
-    given.push(await valuesOf(model, batch === undefined ? alone : repeated(alone, count)));
+    const alone = rowsOf(images, image, 1);
+    given.push(await valuesOf(model, rowsOf(alone, 0, rows)));
   }
   return { chosen, given, count: rows };
 }
@@ -115,10 +116,11 @@ export function compareRuns(run: WholeRun): readonly Rerun[] {
     run.outputs.reduce<RealTensor[]>((all, { index }) => {
       const rows = given.flatMap((values) => values[index] ?? []);
       // More rows than images are all compared.
-      all[index] = joined(rows.map((row) => (row.shape[0] === count ? rowOf(row, 0) : row)));
+      all[index] = joined(rows.map((row) => (row.shape[0] === count ? rowsOf(row, 0, 1) : row)));
       return all;
     }, []);
-  const expected = (tensor: RealTensor): RealTensor => joined(chosen.map((image) => rowOf(tensor, image)));
+  const expected = (tensor: RealTensor): RealTensor =>
+    joined(chosen.map((image) => rowsOf(tensor, image, 1)));
   return [...reruns, worst("alone", chosen.length, run, expected, found)];
 }
 
@@ -166,7 +168,7 @@ function compare(
   }
   const { maxAbs, relMax, mismatchedNonFinite } = measure(expected, found);
   const status = mismatchedNonFinite === 0 && relMax <= tolerance ? "pass" : "fail";
-  return { how, images, status, maxAbs, relMax: Number.isFinite(relMax) ? relMax : null };
+  return { how, images, status, maxAbs, relMax: finite(relMax) };
 }
 
 /** Faults of a model whose embedding depends on optimisations or on the batch. */
@@ -181,20 +183,6 @@ export function rerunFaults(layer: string, reruns: readonly Rerun[]): Fault[] {
           : `without the runtime's optimisations the model computes a different embedding (${difference})`;
       return layerFault({ name: layer }, how === "alone" ? "structure" : "numeric", null, explanation);
     });
-}
-
-/** One image of a batch, or one row of a result. */
-function rowOf<T extends RealTensor>(tensor: T, row: number): T {
-  const size = tensor.data.length / (tensor.shape[0] ?? 1);
-  const data = tensor.data.slice(row * size, (row + 1) * size);
-  return { ...tensor, shape: [1, ...tensor.shape.slice(1)], data };
-}
-
-/** A batch of one image, repeated. */
-function repeated(image: Tensor<"float32">, count: number): Tensor<"float32"> {
-  const data = new Float32Array(image.data.length * count);
-  for (let row = 0; row < count; row++) data.set(image.data, row * image.data.length);
-  return { ...image, shape: [count, ...image.shape.slice(1)], data };
 }
 
 function joined(rows: readonly RealTensor[]): Tensor<"float64"> {

@@ -1,6 +1,6 @@
 import { type LayerGraph, outputShapes } from "../../arch/index.js";
 import { discard } from "../../core/bytes.js";
-import type { RealTensor, Shape, StateDict, Tensor } from "../../core/tensor.js";
+import { copyOf, type RealTensor, type Shape, type StateDict, type Tensor } from "../../core/tensor.js";
 import type { FloatDType } from "../../core/tensor-cast.js";
 import type { Numerics } from "../backends/backend.js";
 import { type Arithmetic, arithmeticOf, foldedNarrow } from "../bounds/bound.js";
@@ -88,7 +88,7 @@ export function referenceRun(
       const { tensor, isCopy } = reach(name);
       remaining.delete(name);
       const metrics = measure(tensor, actual, isCopy ? undefined : loops);
-      const expected = whole.has(name) && ({ ...tensor, data: tensor.data.slice() } as RealTensor);
+      const expected = whole.has(name) && copyOf(tensor);
       if (isCopy) discard(tensor.data);
       return expected ? { metrics, expected } : { metrics };
     },

@@ -137,7 +137,7 @@ const DRIFT_FACTOR = 4;
 const MAX_DRIFT = { float16: 2 ** -4, others: 0.25 } as const;
 
 /** How far an embedding may be from the reference's if another run of the same file is this far, both as shares of its largest value. */
-function driftAfter(drift: number | null, precision: FloatDType | undefined): number {
+export function driftTolerance(drift: number | null, precision?: FloatDType): number {
   const most = precision === "float16" ? MAX_DRIFT.float16 : MAX_DRIFT.others;
   return Math.max(TAPPING_TOLERANCE.value, Math.min(most, DRIFT_FACTOR * (drift ?? 0)));
 }
@@ -178,11 +178,6 @@ export function judgeOutput(
   };
 }
 
-/** Tolerance for the embedding of other images, as a share of its largest value. */
-export function driftTolerance({ relMax }: OutputResult, precision?: FloatDType): number {
-  return driftAfter(relMax, precision);
-}
-
 /** Tolerance for an embedding in half precision, as a share of its largest value, if rounding the weights alone moves it by this share. */
 export function roundingTolerance(share: number): number {
   return Math.max(TAPPING_TOLERANCE.value, Math.min(MAX_DRIFT.others, ROUNDING_FACTOR * share));
@@ -192,8 +187,8 @@ export function roundingTolerance(share: number): number {
 const ROUNDING_FACTOR = 5;
 
 /** Tolerance for an embedding that other kernels compute, as a share of its largest value. */
-export function rerunTolerance(output: OutputResult, precision?: FloatDType): number {
-  return isHalf(precision) ? driftTolerance(output, precision) : TAPPING_TOLERANCE.value;
+export function rerunTolerance({ relMax }: OutputResult, precision?: FloatDType): number {
+  return isHalf(precision) ? driftTolerance(relMax, precision) : TAPPING_TOLERANCE.value;
 }
 
 function tappingStatus(
@@ -202,7 +197,7 @@ function tappingStatus(
   tapped: TensorMetrics,
   precision: FloatDType | undefined,
 ): Status {
-  const allowed = driftAfter(tapped.relMax, precision);
+  const allowed = driftTolerance(tapped.relMax, precision);
   return isHalf(precision) && allowed > TAPPING_TOLERANCE.value
     ? statusOf(plain, { ...TAPPING_TOLERANCE, value: allowed })
     : statusOf(moved, TAPPING_TOLERANCE);
@@ -223,6 +218,7 @@ function marginOf(
   return maxAbs === 0 ? 0 : maxAbs / (value * scale);
 }
 
-function finite(value: number): number | null {
+/** A figure of a report: JSON has no infinite numbers. */
+export function finite(value: number): number | null {
   return Number.isFinite(value) ? value : null;
 }

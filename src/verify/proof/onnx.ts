@@ -1,5 +1,5 @@
 import type { Size2d } from "../../arch/index.js";
-import type { OnnxModel, OnnxNode } from "../../convert/formats/onnx/model.js";
+import { fedInputs, type OnnxModel, type OnnxNode } from "../../convert/formats/onnx/model.js";
 import { permute, sameShape, type Tensor } from "../../core/tensor.js";
 import { isDType } from "../../core/tensor-cast.js";
 import { problemOf } from "./onnx-operators.js";
@@ -45,7 +45,7 @@ export function readOnnx(model: OnnxModel): ProofDocument | string {
   // Before IR version 4 every initializer is an input too, but callers cannot replace it.
   const replaced = graph.inputs.filter(({ name }) => irVersion >= 4 || !graph.initializers.has(name));
   const declared = new Set(replaced.map(({ name }) => name));
-  const input = graph.inputs.find(({ name }) => !graph.initializers.has(name));
+  const [input] = fedInputs(graph);
   const [batch, channels, height, width] = input?.shape ?? [];
 
   const node = (value: string): OnnxNode | undefined => {
@@ -135,7 +135,7 @@ function unreadable({ graph, opset, inlined = 0, missing = [] }: OnnxModel): str
     return `the proof covers operator sets ${first} to ${last}, and this file has ${opset}`;
   if (inlined > 0) return `${inlined} operators are calls of local functions`;
   if (missing.length > 0) return `weights are missing: ${missing.join(", ")}`;
-  const inputs = graph.inputs.filter(({ name }) => !graph.initializers.has(name));
+  const inputs = fedInputs(graph);
   const [input] = inputs;
   if (inputs.length !== 1 || input?.dtype !== "float32")
     return `the file has ${inputs.length} inputs, or one that is not float32, instead of float32 images`;
