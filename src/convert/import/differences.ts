@@ -77,15 +77,10 @@ export function nameOf({ op, constants: { weight, bias } }: ForeignNode): string
   }
   if (op.kind === "affine") {
     const [factor, term] = [weight && uniform(weight), bias && uniform(bias)];
-    if (factor !== undefined && !bias) return `a product with ${printed(factor)}`;
-    if (term !== undefined && !weight) return `a sum with ${printed(term)}`;
+    if (factor !== undefined && !bias) return `a product with ${formatSingle(factor)}`;
+    if (term !== undefined && !weight) return `a sum with ${formatSingle(term)}`;
   }
   return NAMES[op.kind];
-}
-
-/** A float32 in as few digits as tell it from others. */
-function printed(value: number): string {
-  return String(Number(value.toPrecision(7)));
 }
 
 interface Feature {
@@ -144,16 +139,18 @@ export function compareOps(layer: LayerNode, node: ForeignNode): readonly Differ
   if (layer.op.kind !== node.op.kind) return [];
   // One lookup over a union of operations: the table's type pairs each kind with its own function.
   const compare = COMPARISONS[layer.op.kind] as (expected: Op, found: ForeignOp) => readonly Feature[];
-  // If a separate padding before it was not absorbed, that is the finding, and not the operator's own
-  // padding.
-  const isPadded = node.inputs.some(
-    ({ op }) => op.kind === "pad" || (op.kind === "other" && op.opType.startsWith("Pad")),
-  );
+  // If a separate padding before it was not absorbed, that is the finding, and not the operator's own padding.
+  const isPadded = node.inputs.some(isPadding);
   const features = compare(layer.op, node.op).filter(({ what }) => !(isPadded && what === "padding"));
   if (features.length === 0) return [];
   const inWords = (side: "found" | "expected"): string =>
     features.map((feature) => `${feature.what} ${feature[side]}`).join(", ");
   return [difference(layer, inWords("found"), inWords("expected"))];
+}
+
+/** Whether a node is padding, of any kind. */
+export function isPadding({ op }: ForeignNode): boolean {
+  return op.kind === "pad" || (op.kind === "other" && op.opType.startsWith("Pad"));
 }
 
 function sizes(what: string, expected: number, found: number): readonly Feature[] {

@@ -218,7 +218,7 @@ function blockAt(
   const streams = new Map<number, StreamLandmarks>();
   const surplus: StreamLandmarks[] = [];
   for (const stream of found) {
-    const depth = stream.convs.filter(isSpatial).length;
+    const depth = depthOf(stream);
     if (streams.has(depth)) surplus.push(stream);
     else streams.set(depth, stream);
   }
@@ -250,6 +250,11 @@ function streamOf(leaf: ForeignNode): StreamLandmarks | undefined {
     convs.unshift(conv);
   }
   return output && convs.length > 0 ? { convs, output, product } : undefined;
+}
+
+/** The number of 3×3 convolutions of a stream, which distinguishes it from the others of its block. */
+export function depthOf({ convs }: StreamLandmarks): number {
+  return convs.filter(isSpatial).length;
 }
 
 function isSpatial({ op }: ForeignNode<"conv">): boolean {

@@ -4,7 +4,7 @@ import { IMAGENET, PIXEL_ORDERS, type PixelOrder } from "../export/options.js";
 import { type Difference, difference, nameOf } from "./differences.js";
 import { MAX_COLOURS, MAX_FACTOR } from "./operators/colours.js";
 import { type ForeignGraph, type ForeignNode, isKind, type Preprocess } from "./operators/foreign.js";
-import { NCHW } from "./operators/layouts.js";
+import { isNchw, NCHW } from "./operators/layouts.js";
 
 /**
  * What a file does to its input before the network: integer pixels, channels last or in another order, a division by
@@ -44,13 +44,7 @@ export function preprocessing(
   }
   // What was read as nothing between steps that cancel could be anything at the numbers in between.
   const [first] = steps.filter((step) => step.constants.bias);
-  if (
-    first &&
-    unknown.length === 0 &&
-    scale.every((value) => value === 1) &&
-    shift.every((value) => value === 0)
-  )
-    unknown.push(nameOf(first));
+  if (first && unknown.length === 0 && isUnchanged({ scale, shift })) unknown.push(nameOf(first));
   const { layout = NCHW } = raw.reading ?? {};
   return { input, preprocess: { layout, dtype, order, scale, shift, isHalf, unknown } };
 }
@@ -97,13 +91,17 @@ function stepsBefore(
 /** Whether the network reads the file's input as it is. */
 export function isPlain({ layout, dtype, order, scale, shift, unknown }: Preprocess): boolean {
   return (
-    String(layout) === String(NCHW) &&
+    isNchw(layout) &&
     (dtype === undefined || dtype.includes("float")) &&
     order.every((channel, at) => channel === at) &&
-    scale.every((value) => value === 1) &&
-    shift.every((value) => value === 0) &&
+    isUnchanged({ scale, shift }) &&
     unknown.length === 0
   );
+}
+
+/** Whether no channel is multiplied or shifted. */
+function isUnchanged({ scale, shift }: Pick<Preprocess, "scale" | "shift">): boolean {
+  return scale.every((value) => value === 1) && shift.every((value) => value === 0);
 }
 
 /** The images that a file expects. */
@@ -122,8 +120,8 @@ export function imageInput(preprocess: Preprocess | undefined): ImageInput | und
   const { order, scale, shift, dtype, unknown, isHalf } = preprocess;
   const name = PIXEL_ORDERS.find((key) => String(order) === String(key === "rgb" ? [0, 1, 2] : [2, 1, 0]));
   if (!name || unknown.length > 0) return undefined;
-  const isAsItIs = scale.every((value) => value === 1) && shift.every((value) => value === 0);
-  if (isAsItIs) return dtype?.includes("float") === false ? undefined : { white: undefined, order: name };
+  if (isUnchanged(preprocess))
+    return dtype?.includes("float") === false ? undefined : { white: undefined, order: name };
   const white = ([255, 1] as const).find((most) => isImageNet(scale, shift, most, isHalf));
   return white && { white, order: name };
 }
@@ -171,9 +169,7 @@ const NEAR = { single: 2e-6, half: 2e-3 } as const;
 /** Describes a preprocessing in a noun phrase, for reports and notes. */
 export function describePreprocess({ layout, dtype, order, scale, shift, isHalf }: Preprocess): string {
   const steps = [
-    ...(String(layout) === String(NCHW)
-      ? []
-      : [`axes ${layout.map((axis) => "NCHW"[axis] ?? "?").join("")}`]),
+    ...(isNchw(layout) ? [] : [`axes ${layout.map((axis) => "NCHW"[axis] ?? "?").join("")}`]),
     ...(dtype === undefined || dtype.includes("float") ? [] : [`${dtype} pixels`]),
     ...(order.every((channel, at) => channel === at) ? [] : [`channels in the order ${order.join(", ")}`]),
     ...normalisation(scale, shift, isHalf),
@@ -184,7 +180,7 @@ export function describePreprocess({ layout, dtype, order, scale, shift, isHalf 
 /** The order of a file's raw pixels, if it normalises them from 0 to 255 as `--preprocess` does. */
 export function pixelOrder(preprocess: Preprocess): PixelOrder | undefined {
   const input = imageInput(preprocess);
-  return input?.white === 255 && String(preprocess.layout) === String(NCHW) ? input.order : undefined;
+  return input?.white === 255 && isNchw(preprocess.layout) ? input.order : undefined;
 }
 
 function isImageNet(
@@ -209,7 +205,7 @@ function normalisation(
   shift: readonly number[],
   isHalf: boolean,
 ): readonly string[] {
-  if (scale.every((value) => value === 1) && shift.every((value) => value === 0)) return [];
+  if (isUnchanged({ scale, shift })) return [];
   for (const white of [255, 1])
     if (isImageNet(scale, shift, white, isHalf))
       return [`normalised by ImageNet's mean and deviation from values of 0 to ${white}`];

@@ -2,7 +2,7 @@ import { readersOf } from "../../arch/graph.js";
 import type { LayerGraph, LayerNode } from "../../arch/index.js";
 import { formatShape } from "../../core/tensor.js";
 import type { StoredTensor } from "../formats/tfjs/model.js";
-import { compareOps, type Difference, difference, nameOf, nameOfKind } from "./differences.js";
+import { compareOps, type Difference, difference, isPadding, nameOf, nameOfKind } from "./differences.js";
 import { type Anchors, anchorsOf, type BlockLandmarks, computedFrom } from "./landmarks.js";
 import {
   type Constants,
@@ -283,16 +283,12 @@ export function passInserted(trail: Trail, layer: LayerNode): void {
   if (next.length < 2 && only?.op.kind !== "conv" && only?.op.kind !== "linear") return;
   for (const last of insertedAfter(trail, source)) {
     const inserted = leadsOn(trail, next, last) ? insertedBetween(trail, source, last) : undefined;
+    // Padding is a finding at the layer that reads it.
     if (!inserted || inserted.every(isPadding)) continue;
     trail.noteInserted(layer, inserted, "after");
     trail.pass(layer, last);
     return;
   }
-}
-
-/** Padding is a finding at the layer that reads it. */
-function isPadding({ op }: ForeignNode): boolean {
-  return op.kind === "pad" || (op.kind === "other" && op.opType.startsWith("Pad"));
 }
 
 /** Whether each of these layers may be one of a node's readers. */

@@ -3,13 +3,7 @@ import type { LayerGraph, LayerNode } from "../../arch/index.js";
 import { toReal } from "../../core/tensor-cast.js";
 import type { StoredTensor } from "../formats/tfjs/model.js";
 import { type Difference, nameOf, nameOfKind } from "./differences.js";
-import {
-  alignedBlocks,
-  type BlockLandmarks,
-  blockNames,
-  type StreamLandmarks,
-  termsOf,
-} from "./landmarks.js";
+import { alignedBlocks, type BlockLandmarks, blockNames, depthOf, termsOf } from "./landmarks.js";
 import { type Constants, type ForeignGraph, type ForeignNode, hasBias, isKind } from "./operators/foreign.js";
 import { insertedBetween, passInserted, recover, recoverInput, startTrail, type Trail } from "./trail.js";
 
@@ -289,10 +283,6 @@ function productOfStream(trail: Trail, layer: LayerNode): string {
   let at: LayerNode | undefined = layer;
   while (at?.part === "gate" && at.op.kind !== "scale") [at] = trail.readersOf(at);
   return at?.part === "gate" ? at.name : "";
-}
-
-function depthOf({ convs }: StreamLandmarks): number {
-  return convs.filter(({ op }) => op.kernel[0] > 1 || op.kernel[1] > 1).length;
 }
 
 /**
