@@ -21,8 +21,8 @@ const REQUIRED: Readonly<Record<string, readonly string[]>> = {
 };
 
 /**
- * They are required: to import a CommonJS module Node reads it twice, the first time for the names of its exports, which takes 80 ms for those of a
- * conversion, and 300 ms for TensorFlow.js.
+ * They are loaded with `require`: for an import, Node reads a CommonJS module twice, first for the names of its exports, which takes 80 ms for the modules
+ * of a conversion, and 300 ms for TensorFlow.js.
  */
 const required: Plugin = {
   name: "required",
@@ -39,9 +39,9 @@ const required: Plugin = {
   },
 };
 
-/** What every conversion reads, and what writes ONNX: one file in place of fifty, each of which costs a third of a millisecond. `--help` needs the start alone. */
+/** The modules of every conversion to ONNX, in one file: each further file costs a third of a millisecond. `--help` needs `start` only. */
 const GROUPS: readonly { readonly name: string; readonly test: RegExp; readonly priority: number }[] = [
-  { name: "start", test: /src\/cli\/(start|engine-flags)\.ts$/, priority: 1 },
+  { name: "start", test: /src\/cli\/start\.ts$/, priority: 1 },
   {
     name: "base",
     test: /src\/(core|arch|node)\/|src\/cli\/(program|terminal|options|inputs|outputs|targets|commands\/(osnet-[a-z]+|convert[a-z-]*))\.ts|src\/convert\/(formats\/(registry|sniff|zip|cursor|refusals|npz|safetensors|pth)|export\/(weights|options|metadata|negligible|activation|onnx)|formats\/onnx\/(encode|graphs|model|wire|tensors))/,
@@ -50,8 +50,8 @@ const GROUPS: readonly { readonly name: string; readonly test: RegExp; readonly 
 ];
 
 /**
- * The commands as few files: each of the library's modules that Node finds, reads and links by itself costs time at the start. The
- * library stays as tsc writes it. What a command loads late stays apart, and packages stay where npm has put them.
+ * The commands as few files, since each module that Node finds, reads and links takes time at the start. Modules that are loaded on demand
+ * are separate files, packages are not bundled, and the library remains as tsc writes it.
  */
 const commands: RolldownOptions = {
   input: {

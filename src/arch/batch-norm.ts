@@ -1,6 +1,6 @@
 import type { ParameterRole } from "./graph.js";
 
-/** A batch norm in evaluation mode as (x − mean) · scale + bias, one number to a channel: scale = γ/√(σ² + ε). */
+/** A batch norm in evaluation mode as (x − mean) · scale + bias, one number per channel: scale = γ/√(σ² + ε). */
 export interface BatchNormAffine {
   readonly mean: ArrayLike<number>;
   readonly scale: Float64Array;
@@ -9,7 +9,7 @@ export interface BatchNormAffine {
 
 type Numbers = Float32Array | Float64Array;
 
-/** @param parameters one number to a channel by role, in the precision of the state dict */
+/** @param parameters one number per channel by role, in the precision of the state dict */
 export function batchNormAffine(
   { weight, bias, runningMean, runningVar }: Readonly<Record<ParameterRole, ArrayLike<number>>>,
   epsilon: number,
@@ -22,8 +22,8 @@ export function batchNormAffine(
 }
 
 /**
- * The ε of a norm γ/√(σ² + ε), from how many times as large its channels are as with another: the median over all
- * channels, to two digits; undefined if they show none.
+ * The ε of a norm γ/√(σ² + ε), inferred from the ratio of each channel to the same norm with another ε: the median over all
+ * channels, to two digits; undefined if no channel determines it.
  */
 export function epsilonShown(
   variances: ArrayLike<number>,

@@ -5,8 +5,12 @@ import { basename, dirname, join } from "node:path";
 import type { Encoded, NameBeside } from "../convert/export/write.js";
 import { InputError } from "../core/errors.js";
 import { readInput } from "../node/read.js";
-import { expectWritable, writeFilesChecked } from "../node/write.js";
-import { expectFolderWritable, writeFolderChecked } from "../node/write-folder.js";
+import {
+  expectFolderWritable,
+  expectWritable,
+  writeFilesChecked,
+  writeFolderChecked,
+} from "../node/write.js";
 import { readModel } from "./inputs.js";
 import { badArgument } from "./options.js";
 import type { Written } from "./targets.js";

@@ -79,7 +79,7 @@ export function clean(text: string): string {
   return text.replace(/[\p{Cc}\p{Cf}\p{Cs}\p{Zl}\p{Zp}\uFFFE\uFFFF]/gu, "�");
 }
 
-/** The colours that reports are painted with stay; every other control or format character but the line feed is found. */
+/** Matches control and format characters, except for line feeds and the colour codes of reports. */
 // biome-ignore lint/suspicious/noControlCharactersInRegex: colour codes begin with one
 const UNPRINTABLE = /(\u001b\[(?:1|2|22|31|32|39)m|\n)|[\p{Cc}\p{Cf}\p{Cs}\p{Zl}\p{Zp}]/gu;
 

@@ -1,5 +1,17 @@
 import { appendFileSync, closeSync, openSync } from "node:fs";
-import { chmod, link, lstat, open, readdir, realpath, rename, rm, stat } from "node:fs/promises";
+import {
+  chmod,
+  link,
+  lstat,
+  mkdir,
+  open,
+  readdir,
+  readFile,
+  realpath,
+  rename,
+  rm,
+  stat,
+} from "node:fs/promises";
 import { basename, dirname, join, sep } from "node:path";
 import { describe, fileError, unusable } from "./read.js";
 
@@ -59,7 +71,7 @@ export async function writeFilesChecked<T>(
         for (const temporary of [...temporaries.values()].slice(1))
           await chmod(temporary, mode & 0o777).catch(() => undefined);
       await appear([...temporaries], force);
-      // The new files are whole, whether or not this can be removed.
+      // The new files are complete, whether or not this can be removed.
       if (obsolete !== undefined) await rm(obsolete, { force: true }).catch(() => undefined);
     },
     remove: async () => {
@@ -88,15 +100,14 @@ export function temporaryFor(path: string): string {
 }
 
 /**
- * A UUID's digits, at random. Nobody need be unable to guess them, since a file is only created where there is none;
- * node:crypto would take 8 ms to load.
+ * A random UUID. It may be guessable, since a file is only created if there is none; node:crypto would take 8 ms to load.
  */
 function uniqueId(): string {
   const digit = (): string => Math.floor(16 * Math.random()).toString(16);
   return [8, 4, 4, 4, 12].map((length) => Array.from({ length }, digit).join("")).join("-");
 }
 
-/** Writes, checks, and gives what was written its name or removes it: removed too if anything fails, or on Ctrl+C. */
+/** Writes and checks a file or folder, and gives it its name. It is removed if it is not accepted, if anything fails, or on Ctrl+C. */
 export async function wholly<T>({ write, check, accept, appear, remove }: Written<T>): Promise<T> {
   const cleanUp = (_signal: string, number: number): void =>
     void remove()
@@ -121,7 +132,7 @@ export function unwritable(path: string, cause: unknown): Error {
   return unusable(path, describe(cause), "choose another location", cause);
 }
 
-/** Gives files their names, the first one last; those that had them before come back if that fails. */
+/** Gives files their names, the first one last. If that fails, the earlier files are restored. */
 async function appear(
   [main, ...others]: readonly (readonly [path: string, temporary: string])[],
   force: boolean,
@@ -129,7 +140,7 @@ async function appear(
   const earlier: (readonly [path: string, aside: string | undefined])[] = [];
   try {
     for (const [path, temporary] of others) earlier.push([path, await place(temporary, path, force)]);
-    // The names of what it refers to are on the disk before it is.
+    // The files that it refers to must be on the disk first.
     if (main && others.length > 0) await syncFolder(dirname(main[0]));
     if (main) await rm((await place(main[1], main[0], force)) ?? main[1], { force: true });
   } catch (error) {
@@ -180,10 +191,10 @@ function existing(path: string): Error {
   return unusable(path, "already exists", "add --force to replace it");
 }
 
-/** A name that files and folders have which are not whole yet, or that an earlier file is kept under meanwhile. */
+/** Names of unfinished files and folders, and of earlier files that are kept meanwhile. */
 const TEMPORARY = /^\..+\.[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}\.tmp(\.earlier)?$/;
 
-/** Whether a name is one that this package writes under before a file or folder gets its own. */
+/** Whether a name is temporary: this package writes under it before the file or folder gets its own. */
 export function isTemporary(name: string): boolean {
   return TEMPORARY.test(name);
 }
@@ -191,7 +202,7 @@ export function isTemporary(name: string): boolean {
 /** No write takes that long: older temporary files were left by a killed process. */
 const ABANDONED_MS = 3_600_000;
 
-/** Removes what processes that were killed had not finished, so that it does not pile up in a folder. */
+/** Removes temporary files that killed processes have left in a folder. */
 export async function sweepTemporaries(folder: string): Promise<void> {
   const names = await readdir(folder).catch(() => []);
   for (const name of names) {
@@ -205,15 +216,14 @@ export async function sweepTemporaries(folder: string): Promise<void> {
   }
 }
 
-/** Renaming over `/dev/null` would replace it by a file, for every program of the machine, instead of writing to it. */
+/** Renaming over `/dev/null` would replace it with a file, for every program on the machine. */
 function expectNoDevice(path: string, found: Awaited<ReturnType<typeof stat>> | undefined): void {
   if (found && !found.isFile())
     throw fileError(path, "a pipe or a device", "a regular file", "name a file, or - for standard output");
 }
 
 /**
- * @throws InputError (`file`) if there is something else than a file, or a file and `force` is not set, or its folder does not
- * exist
+ * @throws InputError (`file`) if there is anything but a file, or a file and `force` is not set, or its folder does not exist
  */
 export async function expectWritable(path: string, force: boolean): Promise<void> {
   const found = await stat(path).catch(() => undefined);
@@ -256,7 +266,7 @@ async function identityOf(path: string | undefined): Promise<{ id: string; path:
   return { id: `${found.dev}:${found.ino}`, path: real };
 }
 
-/** Where a folder can be synced; some systems do not open one. */
+/** Syncs a folder, on systems that can. */
 export async function syncFolder(path: string): Promise<void> {
   const folder = await open(path).catch(() => undefined);
   try {
@@ -271,7 +281,7 @@ export async function syncFolder(path: string): Promise<void> {
 export async function writeSynced(path: string, bytes: Uint8Array): Promise<void> {
   const file = await open(path, "wx");
   try {
-    // As few calls as the system takes, where `writeFile` makes one for each half of a mebibyte.
+    // One call, if the system accepts it; `writeFile` makes one for each half of a mebibyte.
     for (let written = 0; written < bytes.length; )
       written += (await file.write(bytes, written)).bytesWritten;
     await file.sync();
@@ -280,14 +290,14 @@ export async function writeSynced(path: string, bytes: Uint8Array): Promise<void
   }
 }
 
-/** A file that grows while a command runs, and keeps its content when the command is interrupted. */
+/** A file that grows while a command runs, and keeps its content if the command is interrupted. */
 export interface Appended {
   append(bytes: Uint8Array): void;
   close(): void;
 }
 
 /**
- * Makes a new file, which nothing of its name is replaced or followed for.
+ * Creates a file. An existing one is not replaced, and a link is not followed.
  *
  * @throws InputError (`file`), also from `append`, if it cannot be written
  */
@@ -304,4 +314,126 @@ export function createAppended(path: string): Appended {
     append: (bytes) => tried(() => appendFileSync(file, bytes)),
     close: () => closeSync(file),
   };
+}
+
+/**
+ * Writes a folder of files completely or not at all, as `writeChecked` does with a file. An existing folder is kept, and only its
+ * files are replaced: two folders cannot be swapped in one step, and a process that is killed between two steps would leave
+ * none. The first file, which refers to the others, is renamed last. The others therefore may not have the name of an existing
+ * file, unless it has the same content.
+ *
+ * @param files names to contents
+ * @param replaces whether an existing folder of these names may be replaced, if `force` is set: nothing else is deleted
+ * @throws InputError (`file`) if the folder exists and may not be replaced, or it cannot be written
+ */
+export async function writeFolderChecked<T>(
+  path: string,
+  files: ReadonlyMap<string, Uint8Array>,
+  {
+    force,
+    replaces,
+    check,
+    accept,
+  }: WriteOptions<string, T> & { readonly replaces: (names: readonly string[]) => boolean },
+): Promise<T> {
+  const earlier = await expectFolderWritable(path, force, replaces);
+  // Inside an existing folder, which may be a mount or a link: files can only be renamed within one file system.
+  const temporary = temporaryFor(earlier ? join(path, basename(path)) : path);
+  return wholly({
+    write: () =>
+      writeAll(temporary, files).catch((cause: unknown) => {
+        throw unwritable(path, cause);
+      }),
+    check: () => check(temporary),
+    accept,
+    appear: () => (earlier ? exchange(temporary, path, files, earlier) : appearFolder(temporary, path)),
+    remove: () => rm(temporary, { recursive: true, force: true }),
+  });
+}
+
+/**
+ * @returns names of the folder's files; undefined if there is no folder
+ * @throws InputError (`file`) if a folder of this name exists and may not be replaced, or its parent does not exist
+ */
+export async function expectFolderWritable(
+  path: string,
+  force: boolean,
+  replaces: (names: readonly string[]) => boolean,
+): Promise<readonly string[] | undefined> {
+  const found = await stat(path).catch(() => undefined);
+  if (path === "" || (found && !found.isDirectory()))
+    throw fileError(
+      path || '""',
+      found ? "a file" : "no name",
+      "a folder's name",
+      "name the folder to write",
+    );
+  const names = found ? (await readdir(path)).filter((name) => !isTemporary(name)) : [];
+  if (names.length > 0 && !replaces(names))
+    throw fileError(path, `a folder with other files (${names[0]})`, "a new folder", "choose another name");
+  if (found && !force) throw existing(path);
+  const parent = await stat(dirname(path)).catch(() => undefined);
+  if (!parent?.isDirectory()) throw unusable(path, "its parent folder does not exist", "create that first");
+  return found ? names : undefined;
+}
+
+async function writeAll(folder: string, files: ReadonlyMap<string, Uint8Array>): Promise<void> {
+  await mkdir(folder);
+  for (const [name, bytes] of files) await writeSynced(join(folder, name), bytes);
+}
+
+/** Gives a new folder its name. A folder that another process has created meanwhile is kept. */
+async function appearFolder(temporary: string, path: string): Promise<void> {
+  try {
+    await rename(temporary, path);
+  } catch (cause) {
+    const isThere = await stat(path).then(
+      () => true,
+      () => false,
+    );
+    throw isThere ? existing(path) : unwritable(path, cause);
+  }
+  await syncFolder(dirname(path));
+}
+
+/**
+ * Replaces earlier files by new ones: at every moment the first file is the old or the new one, and everything that it
+ * refers to exists.
+ *
+ * @param earlier names of files to remove unless a new one has the same name
+ */
+async function exchange(
+  temporary: string,
+  path: string,
+  files: ReadonlyMap<string, Uint8Array>,
+  earlier: readonly string[],
+): Promise<void> {
+  const [main = "", ...others] = files.keys();
+  const mode = (await stat(join(path, main)).catch(() => undefined))?.mode;
+  const added: string[] = [];
+  try {
+    for (const name of [...others, main]) {
+      const [from, to] = [join(temporary, name), join(path, name)];
+      if (mode !== undefined) await chmod(from, mode & 0o777).catch(() => undefined);
+      if (name === main) {
+        await syncFolder(path);
+        await rename(from, to);
+        continue;
+      }
+      const there = await readFile(to).catch(() => undefined);
+      if (there === undefined) {
+        await rename(from, to);
+        added.push(to);
+      } else if (Buffer.compare(there, files.get(name) ?? there) !== 0)
+        throw unusable(to, "was created by another program", "convert again, or into another folder");
+    }
+  } catch (error) {
+    for (const name of added) await rm(name, { force: true }).catch(() => undefined);
+    throw error;
+  }
+  await syncFolder(path);
+  // The new model is complete, whether or not the rest of the earlier one can be removed.
+  for (const name of earlier)
+    if (!files.has(name)) await rm(join(path, name), { recursive: true, force: true }).catch(() => undefined);
+  await rm(temporary, { recursive: true, force: true }).catch(() => undefined);
 }

@@ -74,7 +74,7 @@ export interface Conversion {
   readonly result: NamedBytes;
   /** Choices made in reading and writing, one clause each. */
   readonly notes: readonly string[];
-  /** Weights of dead channels that were written as zeros, and what that adds to any value at most, in roundings. */
+  /** Weights of dead channels that were written as zeros, and the most that this changes any value, in roundings. */
   readonly zeros?: { readonly count: number; readonly bound: number };
 }
 
@@ -116,7 +116,7 @@ export interface Source extends LiftedSource {
 }
 
 /**
- * Reads a file to convert: weights as they are, or those lifted out of a model, with the network that they are of.
+ * Reads a file to convert: its weights, or those imported from a model, and their network.
  *
  * @throws InputError if the file cannot be used
  */
@@ -136,10 +136,10 @@ export async function openSource(file: NamedBytes, options: SourceOptions = {}):
 }
 
 /**
- * Reads converted weights back, and compares every tensor bit for bit with what was to be written.
+ * Reads converted weights back, and compares every tensor bit for bit with the source.
  *
- * @returns what differs, one clause each; empty if nothing does
- * @throws InputError if the file does not read
+ * @returns the differences, one clause each
+ * @throws InputError if the file cannot be read
  */
 export function compareWritten({ source, result, target }: Conversion): readonly string[] {
   const { stateDict } = source.checkpoint;
@@ -149,7 +149,7 @@ export function compareWritten({ source, result, target }: Conversion): readonly
   return compareBits(expected, written.stateDict);
 }
 
-/** A name for a result: the source's with its suffixes exchanged, as the command line chooses it. */
+/** The name of a result: the source's with another suffix, as on the command line. */
 export function resultName(source: string, format: FileFormat): string {
   return `${withoutSuffix(source) || "osnet"}.${format}`;
 }
@@ -161,9 +161,9 @@ export interface VerifyOptions extends Pick<Verification, "onProgress"> {
 }
 
 /**
- * Holds a model against a checkpoint, a recording or another model, as `osnet-verify` does.
+ * Compares a model with a checkpoint, a recording or another model, as `osnet-verify` does.
  *
- * @throws InputError if a file cannot be used, the two do not go together, or no runtime for the model is there
+ * @throws InputError if a file cannot be used, the two do not match, or no runtime for the model is available
  */
 export async function verifyFiles(
   candidate: SourceFile,

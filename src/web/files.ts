@@ -113,11 +113,11 @@ export function isRecording({ name, bytes }: NamedBytes): boolean {
   return sniffFormat(bytes) === "npz" && !isWeightsArchive(openNpz(bytes, name).names);
 }
 
-/** Read at a time for a digest, and the most that is read ahead of small pieces. */
+/** Bytes per read for a digest, and the most that is read ahead of small pieces. */
 const CHUNK_BYTES = 4 << 20;
 const AHEAD_BYTES = 256 << 10;
 
-/** What workers have and windows do not, and Node's types neither. */
+/** Exists in workers only, and not in Node's types. */
 interface SyncReader {
   /** Reads a blob at once, where the thread may wait for it. */
   readAsArrayBuffer(blob: Blob): ArrayBuffer;

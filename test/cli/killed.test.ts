@@ -7,7 +7,7 @@ import { encodePth } from "../../src/convert/formats/pth/encode.js";
 import { liftCheckpoint } from "../../src/convert/open/lift.js";
 import { openModel } from "../../src/convert/open/open-file.js";
 import { filesBeside } from "../../src/node/read.js";
-import { writeFolderChecked } from "../../src/node/write-folder.js";
+import { writeFolderChecked } from "../../src/node/write.js";
 import { readFixture } from "../fixtures.js";
 import { tinyCheckpoint } from "../mutation/families.js";
 import { type Folder, temporaryFolder } from "../support/folder.js";

@@ -6,7 +6,7 @@ import { decodePth } from "../../src/convert/formats/pth/decode.js";
 import { zerosForAbsent } from "../../src/convert/formats/refusals.js";
 import { decodeSafetensors } from "../../src/convert/formats/safetensors.js";
 import { decodeTfjs, tfjsShardPaths } from "../../src/convert/formats/tfjs/codec.js";
-import { withoutBranches } from "../../src/convert/import/branches.js";
+import { withoutBranches } from "../../src/convert/import/passes.js";
 import { openCheckpoint } from "../../src/convert/open/checkpoint.js";
 import { liftCheckpoint, matchModel } from "../../src/convert/open/lift.js";
 import { openModel } from "../../src/convert/open/open-file.js";

@@ -30,10 +30,10 @@ import {
   suiteExitStatus,
   suiteReport,
 } from "../../verify/suite/report.js";
-import { setEngineFlags } from "../engine-flags.js";
 import { badArgument } from "../options.js";
 import type { ExitStatus } from "../program.js";
 import { type BaselineFlags, baselineOptions, readSuiteReport, writeReport } from "../reports.js";
+import { setEngineFlags } from "../start.js";
 import { type Io, paintFor, progress } from "../terminal.js";
 import { executeEntry } from "./entry.js";
 import { filesOf, readSuiteFile, STARTER } from "./file.js";

@@ -1,6 +1,6 @@
 /** A process that runs a suite's entries one at a time, as it receives them. */
 import type { PlannedEntry } from "../../verify/suite/plan.js";
-import { setEngineFlags } from "../engine-flags.js";
+import { setEngineFlags } from "../start.js";
 import { executeEntry } from "./entry.js";
 
 interface Task {

@@ -12,7 +12,6 @@ import type { Tensor } from "../../core/tensor.js";
 import type { NormFloor } from "../export/options.js";
 import type { OnnxModel } from "../formats/onnx/model.js";
 import type { StoredTensor } from "../formats/tfjs/model.js";
-import { withoutCopies } from "./copies.js";
 import { type Difference, difference, gateDifferences } from "./differences.js";
 import { type BlockLandmarks, findBlocks } from "./landmarks.js";
 import { normalise } from "./normalise.js";
@@ -25,6 +24,7 @@ import {
   type Reading,
   type Roundings,
 } from "./operators/foreign.js";
+import { withoutCopies } from "./passes.js";
 import { inputDifferences, isPlain } from "./preprocess.js";
 import { sketchGraph } from "./sketch.js";
 import { differingPart } from "./trail.js";

@@ -411,7 +411,7 @@ export function isWeightsArchive(names: readonly string[]): boolean {
 }
 
 /**
- * Bytes can have several formats, with other weights in each: whoever goes by a file's name would load others.
+ * The same bytes can be valid in several formats, with different weights: a program that goes by the file's name would load others.
  *
  * @throws InputError (`format`) if a file has the name of another format
  */

@@ -319,7 +319,7 @@ function otherProblems(path: string, module: PickledModule): string[] {
     .map((key) => `${name} has ${printable(key)} of its own`);
 }
 
-/** How names begin that torch.nn.Module and torchreid's classes look for when they run; any other is a note that somebody attached. */
+/** Prefixes of the names that torch.nn.Module and torchreid's classes look up when they run; other attributes are notes. */
 const READ =
   /^(?:forward|featuremaps|call|train|eval|apply|loss|feature|conv|pool|IN|gate|global|maxpool|downsample|classifier|bn|norm|relu|layers|ops|fc|return)/;
 

@@ -1,6 +1,6 @@
 import { encodeOnnx } from "../../convert/formats/onnx/encode.js";
-import type { withoutBranches } from "../../convert/import/branches.js";
 import { isFloat } from "../../convert/import/operators/constants.js";
+import type { withoutBranches } from "../../convert/import/passes.js";
 import { InputError } from "../../core/errors.js";
 import type { Tensor } from "../../core/tensor.js";
 import { toReal } from "../../core/tensor-cast.js";

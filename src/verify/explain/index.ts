@@ -3,8 +3,14 @@ import { elementCount, type RealTensor, type Shape } from "../../core/tensor.js"
 import { errorAt } from "../bounds/bound.js";
 import { evaluateLayer, Workspace } from "../reference/evaluate-layer.js";
 import { guessActivation } from "./activations.js";
-import { guessChannels, guessFewChannels } from "./channels.js";
-import { guessFit, guessPrecision, guessResidue, guessSingleWeight } from "./fit.js";
+import {
+  guessChannels,
+  guessFewChannels,
+  guessFit,
+  guessPrecision,
+  guessResidue,
+  guessSingleWeight,
+} from "./fit.js";
 import type { Cause, Effort, Evidence, Guess, Hypothesis, Step } from "./hypothesis.js";
 import { guessNorm } from "./norms.js";
 import { guessWeights } from "./weights.js";

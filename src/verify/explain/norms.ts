@@ -3,8 +3,7 @@ import type { LayerNode } from "../../arch/index.js";
 import { filled } from "../../core/functions.js";
 import type { RealTensor } from "../../core/tensor.js";
 import type { ParameterSource } from "../reference/evaluate-layer.js";
-import { type Evidence, type Guess, type Hypothesis, type Step, withData } from "./hypothesis.js";
-import { trialOf } from "./samples.js";
+import { type Evidence, type Guess, type Hypothesis, type Step, trialOf, withData } from "./hypothesis.js";
 
 /**
  * Epsilons of other frameworks and common mistakes: Keras's batch norm has 1e-3, TensorFlow's layers 1e-6.

@@ -4,8 +4,15 @@ import { type Shape, sameShape } from "../../core/tensor.js";
 import { castFloat, toFloat64 } from "../../core/tensor-cast.js";
 import { affineOf } from "../bounds/norms.js";
 import type { ParameterSource } from "../reference/evaluate-layer.js";
-import type { Evidence, Guess, Hypothesis, Step } from "./hypothesis.js";
-import { type Product, productOf, trialOf } from "./samples.js";
+import {
+  type Evidence,
+  type Guess,
+  type Hypothesis,
+  type Product,
+  productOf,
+  type Step,
+  trialOf,
+} from "./hypothesis.js";
 
 /** Hypotheses about what happened to a layer's weights. */
 export const guessWeights: Guess = (step, evidence) => {

@@ -1,7 +1,6 @@
 import { filled } from "../../core/functions.js";
 import type { RealTensor, Tensor } from "../../core/tensor.js";
-import { type Evidence, type Guess, type Hypothesis, type Step, withData } from "./hypothesis.js";
-import { trialOf } from "./samples.js";
+import { type Evidence, type Guess, type Hypothesis, type Step, trialOf, withData } from "./hypothesis.js";
 
 /** Hypotheses about pools of the other kind, and windows that are shifted by one pixel. */
 export const guessWindow: Guess = (step, evidence) => [

@@ -1,7 +1,6 @@
 import { INPUT_NAME, type LayerNode } from "../../arch/index.js";
 import { type RealTensor, sameShape } from "../../core/tensor.js";
-import { type Evidence, type Guess, type Hypothesis, mapped, type Step } from "./hypothesis.js";
-import { trialOf } from "./samples.js";
+import { type Evidence, type Guess, type Hypothesis, mapped, type Step, trialOf } from "./hypothesis.js";
 
 /** Hypotheses about layers that read the wrong values. */
 export const guessWiring: Guess = (step, evidence) => {

@@ -7,9 +7,8 @@ import type { StateDict } from "../../core/tensor.js";
 import type { UnreadCode, Verification } from "../candidate/candidate.js";
 import type { ParityReport, Proof } from "../outcome/report.js";
 import { allowedZeros } from "../weights/expected.js";
-import { constantsOf } from "./constants.js";
 import { readOnnx } from "./onnx.js";
-import type { ProofDocument, Tail } from "./operations.js";
+import { constantsOf, type ProofDocument, type Tail } from "./operations.js";
 import { type InputForm, prover, type Refusal } from "./prover.js";
 import { stepsOf } from "./steps.js";
 import { readGraph } from "./tf-graph.js";
@@ -27,7 +26,7 @@ export interface Finding {
 /**
  * Whether a document computes layers of the network, with the checkpoint's parameters, for every input: by following
  * each output back to the images, through operators that are known exactly (onnx.ts, tf-graph.ts, tf-layers.ts, steps.ts) and
- * constants that are compared (constants.ts). It shares no code with what finds the layers of a file for comparing their values.
+ * constants that are compared. It shares no code with what finds the layers of a file for comparing their values.
  *
  * @returns what was proven, or a clause that says what was not
  */

@@ -7,9 +7,8 @@ import {
   type ParameterRole,
 } from "../../arch/index.js";
 import { type Shape, sameShape, type Tensor } from "../../core/tensor.js";
-import type { Constants } from "./constants.js";
 import { decompositionsOf } from "./decompositions.js";
-import { type OperationOf, operationsOf, type ProofDocument } from "./operations.js";
+import { type Constants, type OperationOf, operationsOf, type ProofDocument } from "./operations.js";
 import type { Goal, InputForm, Step, StepOf } from "./prover.js";
 
 type Of<K extends OpKind> = LayerNode & { readonly op: Op<K> };

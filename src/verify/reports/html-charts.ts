@@ -1,7 +1,14 @@
 import type { GateChannels, GateResult, LayerResult, ParityReport, Tolerance } from "../outcome/report.js";
 import { printable } from "./escape.js";
-import { formatError, formatMargin, OMITTED_NOTE, plural, worstFirst } from "./facts.js";
-import { groupLayers, type LayerGroup } from "./findings.js";
+import {
+  formatError,
+  formatMargin,
+  groupLayers,
+  type LayerGroup,
+  OMITTED_NOTE,
+  plural,
+  worstFirst,
+} from "./facts.js";
 import { html, type Markup, marginClass, marginLegend, NOTHING, raw } from "./html-page.js";
 
 const WIDTH = 1180;

@@ -1,3 +1,4 @@
+import { formatCosine } from "../../core/text.js";
 import {
   type BaselineComparison,
   type Change,
@@ -10,10 +11,11 @@ import {
 import { type SuiteEntry, type SuiteReport, suiteCounts } from "../suite/report.js";
 import { escapeJsonForScript } from "./escape.js";
 import {
-  formatCosine,
   formatError,
   formatMargin,
+  groupOf,
   informativeLayers,
+  joinOrders,
   marginMeaning,
   marginOf,
   OMITTED_NOTE,
@@ -21,7 +23,6 @@ import {
   worstLayer,
   worstMargin,
 } from "./facts.js";
-import { groupOf, joinOrders } from "./findings.js";
 import { heatMapData, heatMaps } from "./html-charts.js";
 import {
   type Column,

@@ -1,3 +1,4 @@
+import { formatCosine } from "../../core/text.js";
 import type { ParityReport, Party } from "../outcome/report.js";
 import {
   entryFileName,
@@ -8,7 +9,7 @@ import {
 } from "../suite/report.js";
 import {
   allowance,
-  formatCosine,
+  findings,
   formatError,
   formatMargin,
   plural,
@@ -19,7 +20,6 @@ import {
   verdictClause,
   worstLayer,
 } from "./facts.js";
-import { findings } from "./findings.js";
 import { depthSection, networkSection } from "./html-charts.js";
 import { factList, html, type Markup, NOTHING, renderPage, runLine, type Tile } from "./html-page.js";
 import {

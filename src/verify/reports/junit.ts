@@ -8,8 +8,19 @@ import {
 } from "../outcome/report.js";
 import { failuresFirst, type SuiteEntry, type SuiteReport } from "../suite/report.js";
 import { escapeMarkup } from "./escape.js";
-import { allowance, formatError, formatMargin, plural, runtimeClause, title, worstFirst } from "./facts.js";
-import { agreement, groupLayers, type LayerGroup, rerunFinding } from "./findings.js";
+import {
+  agreement,
+  allowance,
+  formatError,
+  formatMargin,
+  groupLayers,
+  type LayerGroup,
+  plural,
+  rerunFinding,
+  runtimeClause,
+  title,
+  worstFirst,
+} from "./facts.js";
 import { checkText } from "./ranking-facts.js";
 
 /** A test case and its outcome. */

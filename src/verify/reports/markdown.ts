@@ -1,3 +1,4 @@
+import { formatCosine } from "../../core/text.js";
 import { engineOf } from "../backends/registry.js";
 import {
   type BaselineComparison,
@@ -15,7 +16,7 @@ import {
 } from "../suite/report.js";
 import { escapeMarkdown, markdownCode, shorten } from "./escape.js";
 import {
-  formatCosine,
+  findings,
   formatError,
   formatMargin,
   marginMeaning,
@@ -27,7 +28,6 @@ import {
   worstFirst,
   worstMargin,
 } from "./facts.js";
-import { findings } from "./findings.js";
 import { entryRankingText } from "./ranking-facts.js";
 
 /** Building blocks of the Markdown reports: names, prose, tables, and a document of bounded size. */

@@ -1,7 +1,7 @@
-import { clean, type Paint, PLAIN, renderTable } from "../../core/text.js";
+import { clean, formatCosine, type Paint, PLAIN, renderTable } from "../../core/text.js";
 import { faultName, type LayerResult, type ParityReport } from "../outcome/report.js";
 import {
-  formatCosine,
+  findings,
   formatError,
   formatMargin,
   marginMeaning,
@@ -11,7 +11,6 @@ import {
   verdictClause,
   worstFirst,
 } from "./facts.js";
-import { findings } from "./findings.js";
 
 /** How many layers the short table shows. */
 const WORST = 10;

@@ -1,5 +1,5 @@
+import { floatArithmetic } from "./constants.js";
 import { decomposed } from "./decompositions.js";
-import { floatArithmetic } from "./folding.js";
 import {
   type ForeignNode,
   type ForeignOp,
@@ -10,13 +10,12 @@ import {
 } from "./foreign.js";
 import { ELEMENTWISE, laidOut, onNchw } from "./layouts.js";
 import { clipBounds, ON_WHOLE_NUMBERS, piecesOf, simplest } from "./pieces.js";
-import { inPlanes, onMap } from "./planes.js";
+import { inPlanes, joinedForm, ofStacked, onMap } from "./planes.js";
 import { laterOutput } from "./quantised.js";
 import { readerOf } from "./readers.js";
 import { passedOn } from "./reshape.js";
 import { chosenSizes, readPlaces, sizesPassedOn, wholeArithmetic } from "./shapes.js";
 import { asNode, attributeOrInput, int, type OperatorSite } from "./site.js";
-import { joinedForm, ofStacked } from "./stacks.js";
 
 /** What an output of an operator is: of one that no reader knows, an operator by its name. */
 export function meaning(site: OperatorSite, index: number): Value {

@@ -1,9 +1,8 @@
 import { once } from "node:events";
 import { Worker } from "node:worker_threads";
 import { afterEach, describe, expect, test, vi } from "vitest";
-import { setEngineFlags } from "../../../../src/cli/engine-flags.js";
-import type { Engine } from "../../../../src/verify/reference/engine.js";
-import { scalarEngine } from "../../../../src/verify/reference/engine.js";
+import { setEngineFlags } from "../../../../src/cli/start.js";
+import { type Engine, scalarEngine } from "../../../../src/verify/reference/engine.js";
 import { assembleLoops, assembleSingles } from "../../../../src/verify/reference/loops.js";
 import type * as Engines from "../../../../src/verify/reference/vector-engine.js";
 import { type fusesProducts, vectorEngine } from "../../../../src/verify/reference/vector-engine.js";
