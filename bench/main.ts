@@ -13,8 +13,9 @@ import { benchProcesses } from "./processes.js";
 import { type Results, type Row, type Subject, table, withQuotation } from "./results.js";
 
 /**
- * `npm run bench -- [--trained FILE]… [--rounds N]`: what our work takes against that of others, pair by pair in one run. Prints the
- * table, writes it to bench/results.json, and has the README quote it. A peer that is not installed is skipped, and said to be.
+ * `npm run bench -- [--trained FILE]… [--rounds N]`: compares osnet-convert with other tools, alternating between the two in one
+ * run. Prints the table, writes it to bench/results.json, and updates the documents that quote it. Comparisons with a tool that is not
+ * installed are skipped, with a note.
  */
 
 const RESULTS = fileURLToPath(new URL("../../bench/results.json", import.meta.url));
@@ -33,7 +34,7 @@ const { values } = parseArgs({
   },
 });
 
-/** A file of trained weights: a checkpoint, or anybody's ONNX file, whose weights are taken out. */
+/** A file of trained weights: a checkpoint, or an ONNX file from any exporter, whose weights are imported. */
 function openTrained(path: string): Subject {
   const bytes = readFileSync(path);
   const name = basename(path);
@@ -55,7 +56,7 @@ function openRandom(name: "osnet_x0_25" | "osnet_x1_0" | "osnet_ain_x1_0"): Subj
 const rows: Row[] = [];
 const peers = findPeers();
 const rounds = Number(values.rounds);
-for (const missing of peers.missing) console.error(`skipped what is measured against it: ${missing}`);
+for (const missing of peers.missing) console.error(`skipped all comparisons with it: ${missing}`);
 const random = (["osnet_x0_25", "osnet_x1_0", "osnet_ain_x1_0"] as const).map(openRandom);
 if (peers.torch) {
   const subjects = [...values.trained.map(openTrained), ...random];
