@@ -32,7 +32,7 @@ export async function readArchitecture(text: string | undefined): Promise<string
 }
 
 /** A file that was read completely. */
-export type ReadFile = NamedBytes & { readonly bytes: Uint8Array };
+type ReadFile = NamedBytes & { readonly bytes: Uint8Array };
 
 /** Reads a model: a file, a TensorFlow.js folder, or the model.json in one. */
 export async function readModel(
@@ -82,7 +82,7 @@ export interface Source extends NamedBytes {
 }
 
 /** A source that may be read further until it is closed. */
-export interface OpenSource extends Source {
+interface OpenSource extends Source {
   /** Whether a runtime can load it. Default true. */
   readonly isRunnable?: boolean;
   close(): void;

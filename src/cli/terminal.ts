@@ -50,7 +50,7 @@ export function paintFor({ isTTY }: Output): Paint {
 }
 
 /** A progress counter; `clear` removes it. */
-export interface Progress {
+interface Progress {
   update(done: number, total: number | undefined, now?: string): void;
   clear(): void;
 }

@@ -26,7 +26,7 @@ export type DType = keyof DTypeArrays;
 export type TensorData<D extends DType = DType> = DTypeArrays[D];
 
 /** Constructs a typed array of one kind, empty or over existing bytes (with an aligned offset). */
-export interface TensorDataConstructor<A> {
+interface TensorDataConstructor<A> {
   readonly BYTES_PER_ELEMENT: number;
   new (length: number): A;
   new (buffer: ArrayBufferLike, byteOffset?: number, length?: number): A;

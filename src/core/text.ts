@@ -14,7 +14,7 @@ export interface Paint {
 
 export const PLAIN: Paint = { good: String, bad: String, strong: String, faint: String };
 
-export type Align = "left" | "right";
+type Align = "left" | "right";
 
 /** A table of text columns two spaces apart; the last alignment also applies to the columns after it. */
 export function renderTable(

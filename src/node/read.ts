@@ -58,12 +58,12 @@ const PROGRESS_BYTES = 50e6;
 export type ReadProgress = (done: number, total: number | undefined) => void;
 
 /** A file to read, in parts or as a whole, until it is closed. */
-export interface OpenInput extends ByteSource {
+interface OpenInput extends ByteSource {
   close(): void;
 }
 
 /** Options for reading a file. */
-export interface ReadOptions {
+interface ReadOptions {
   /** Called for large files only. */
   readonly onProgress?: ReadProgress;
   /** Bytes that are read at most. Default: 2 GiB. */

@@ -33,7 +33,7 @@ export async function writeChecked<T>(
   });
 }
 
-export interface WriteOptions<Temporary, T> {
+interface WriteOptions<Temporary, T> {
   readonly force: boolean;
   /**
    * A file that only the replaced one referred to: removed once the new files have their names. New files take its
@@ -95,7 +95,7 @@ interface Written<T> {
 const SIGNALS = ["SIGINT", "SIGTERM", "SIGHUP"] as const;
 
 /** A hidden name beside a path. File names have at most 255 bytes, so only the start of a long one is used. */
-export function temporaryFor(path: string): string {
+function temporaryFor(path: string): string {
   return join(dirname(path), `.${basename(path).slice(0, 40)}.${uniqueId()}.tmp`);
 }
 
@@ -108,7 +108,7 @@ function uniqueId(): string {
 }
 
 /** Writes and checks a file or folder, and gives it its name. It is removed if it is not accepted, if anything fails, or on Ctrl+C. */
-export async function wholly<T>({ write, check, accept, appear, remove }: Written<T>): Promise<T> {
+async function wholly<T>({ write, check, accept, appear, remove }: Written<T>): Promise<T> {
   const cleanUp = (_signal: string, number: number): void =>
     void remove()
       .catch(() => undefined)
@@ -128,7 +128,7 @@ export async function wholly<T>({ write, check, accept, appear, remove }: Writte
   }
 }
 
-export function unwritable(path: string, cause: unknown): Error {
+function unwritable(path: string, cause: unknown): Error {
   return unusable(path, describe(cause), "choose another location", cause);
 }
 
@@ -195,7 +195,7 @@ function existing(path: string): Error {
 const TEMPORARY = /^\..+\.[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}\.tmp(\.earlier)?$/;
 
 /** Whether a name is temporary: this package writes under it before the file or folder gets its own. */
-export function isTemporary(name: string): boolean {
+function isTemporary(name: string): boolean {
   return TEMPORARY.test(name);
 }
 
@@ -267,7 +267,7 @@ async function identityOf(path: string | undefined): Promise<{ id: string; path:
 }
 
 /** Syncs a folder, on systems that can. */
-export async function syncFolder(path: string): Promise<void> {
+async function syncFolder(path: string): Promise<void> {
   const folder = await open(path).catch(() => undefined);
   try {
     await folder?.sync();
@@ -278,7 +278,7 @@ export async function syncFolder(path: string): Promise<void> {
   }
 }
 
-export async function writeSynced(path: string, bytes: Uint8Array): Promise<void> {
+async function writeSynced(path: string, bytes: Uint8Array): Promise<void> {
   const file = await open(path, "wx");
   try {
     // One call, if the system accepts it; `writeFile` makes one for each half of a mebibyte.

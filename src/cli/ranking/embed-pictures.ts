@@ -61,7 +61,7 @@ const BATCH = 16;
 /** Number of batches prepared in advance. */
 const AHEAD = 3;
 
-export interface EmbedPicturesOptions {
+interface EmbedPicturesOptions {
   /** The folder that paths are relative to. */
   readonly folder: string;
   readonly cache: string | undefined;
@@ -81,7 +81,7 @@ export interface BrokenPicture {
 }
 
 /** Features of the readable pictures. */
-export interface EmbeddedPictures {
+interface EmbeddedPictures {
   /** [pictures, D], row i for `paths[i]`. */
   readonly features: RealTensor;
   readonly paths: readonly string[];

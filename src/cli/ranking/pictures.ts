@@ -6,7 +6,7 @@ import { InputError } from "../../core/errors.js";
 import { decodePhoto, resizeBilinear } from "../../verify/inputs/photos.js";
 
 /** A picture for the model: 8-bit RGB, row by row, at the model's size; or why it cannot be read. */
-export type PreparedPicture =
+type PreparedPicture =
   | { readonly digest: string; readonly pixels: Uint8Array }
   | { readonly digest: string; readonly problem: string };
 
@@ -35,7 +35,7 @@ export async function preparePicture({ path, height, width }: PictureTask): Prom
 }
 
 /** Prepares several pictures at a time. */
-export interface PicturePool {
+interface PicturePool {
   prepare(task: PictureTask): Promise<PreparedPicture>;
   close(): Promise<void>;
 }

@@ -1,7 +1,7 @@
 import { printable, quote } from "../formats/refusals.js";
 
 /** What a tool has made of a model before it was saved: its weights are no longer those that the network was trained with. */
-export interface Rewriting {
+interface Rewriting {
   /** What the file is, with a key that shows it. */
   readonly found: string;
   readonly remedy: string;

@@ -38,7 +38,7 @@ export interface AccountedOutputs {
   readonly isInner: boolean;
 }
 
-export interface OutputSource {
+interface OutputSource {
   readonly subject: string;
   readonly graph: LayerGraph;
   /** The model that the runtime runs; a TensorFlow.js model as ONNX operators. */

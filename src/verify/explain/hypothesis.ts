@@ -183,7 +183,7 @@ interface Otherwise {
 }
 
 /** Whether a convolution or linear layer computed otherwise gives the candidate's values at a few places. */
-export type Trial = (otherwise: Otherwise) => boolean;
+type Trial = (otherwise: Otherwise) => boolean;
 
 /**
  * For other layers, and if the candidate does not show the step's own values, every hypothesis is possible.

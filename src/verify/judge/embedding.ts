@@ -44,7 +44,7 @@ export interface OutputVerdicts {
 }
 
 /** Judges outputs as the values of their layers arrive. */
-export interface OutputJudge {
+interface OutputJudge {
   /** Keeps a layer's values, if an output is computed from it. */
   note(values: LayerValues): void;
   /**

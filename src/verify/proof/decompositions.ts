@@ -9,7 +9,7 @@ type Of<K extends OpKind> = LayerNode & { readonly op: Op<K> };
  * Layers that documents write as several operations. Each function returns the input of the layer that a value is, or
  * undefined if it is not that layer.
  */
-export interface Decompositions {
+interface Decompositions {
   /**
    * The mean or maximum over height and width, which remain as axes of size 1. `shape` is that of the map, if it is
    * fixed.

@@ -80,7 +80,7 @@ function identify(
 }
 
 /** A proof that is made once, before the images are compared or after. */
-export interface OpenProof {
+interface OpenProof {
   /** Reads the file now, unless it is known to fail. */
   prepare(): void;
   /**

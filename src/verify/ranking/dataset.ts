@@ -58,7 +58,7 @@ const MARKET_NAME = /(-?\d+)_c(\d+)/;
 const MSMT17_FOLDERS = ["test", "mask_test_v2"] as const;
 
 /** The files of a data set. */
-export interface DatasetFiles {
+interface DatasetFiles {
   /** All files below its folder, with forward slashes, or the one CSV file. */
   readonly paths: readonly string[];
   readText(path: string): string;

@@ -149,7 +149,7 @@ const KERNELS: { readonly [K in OpKind]: Kernel<K> } = {
 };
 
 /** Where a layer is computed. */
-export interface Place {
+interface Place {
   readonly engine: Engine;
   /** Start of the scratch memory, `scratchSize` elements long. */
   readonly scratch: number;

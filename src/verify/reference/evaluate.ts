@@ -16,7 +16,7 @@ import type { Operand } from "./kernel.js";
 import { vectorEngine } from "./vector-engine.js";
 
 /** The position of each layer's output in one block of memory, in elements. */
-export interface MemoryPlan {
+interface MemoryPlan {
   readonly offsets: ReadonlyMap<string, number>;
   /** Elements of the whole block. */
   readonly total: number;
@@ -91,7 +91,7 @@ export interface EvaluatedLayer {
 }
 
 /** How a network is evaluated; every field has a default. */
-export interface EvaluationOptions {
+interface EvaluationOptions {
   /**
    * Yields tensors whose memory is reused: each is valid only until the next. Otherwise every tensor is a copy that
    * belongs to the caller. Default false.

@@ -48,7 +48,7 @@ export interface Call<K extends OpKind = OpKind> {
 export type Kernel<K extends OpKind> = (call: Call<K>) => void;
 
 /** The dimensions of a tensor NCHW; of NC, height and width are 1. */
-export interface Dimensions {
+interface Dimensions {
   readonly images: number;
   readonly channels: number;
   readonly height: number;

@@ -188,7 +188,7 @@ export function joinOrders(orders: readonly (readonly string[])[]): readonly str
 }
 
 /** A finding other than a layer: a term and its description. */
-export type Finding = readonly [term: string, finding: string];
+type Finding = readonly [term: string, finding: string];
 
 /**
  * The findings other than layers: embedding, weights, coverage, what the verdict rests on.

@@ -173,7 +173,7 @@ async function sourceHash(text: string): Promise<string> {
 }
 
 /** A self-contained page: the verdict, its subject, its figures, then sections. */
-export interface Page {
+interface Page {
   readonly title: string;
   readonly status: "pass" | "fail";
   /** The verdict in one clause. */

@@ -135,7 +135,7 @@ function renderRankingJunit({ dataset, candidates }: RankingReport): string {
 /** How a ranking report is written, by the suffix of its file. */
 export const RANKING_FORMATS = ["json", "md", "xml", "html"] as const;
 
-export type RankingFormat = (typeof RANKING_FORMATS)[number];
+type RankingFormat = (typeof RANKING_FORMATS)[number];
 
 /** A ranking report as text: JSON is the report itself, HTML one self-contained page. */
 export async function renderRanking(

@@ -31,7 +31,7 @@ import type { Located } from "./located.js";
 const ROLES: readonly ParameterRole[] = ["weight", "bias", "runningMean", "runningVar"];
 
 /** The scope of a comparison. */
-export interface Compared {
+interface Compared {
   /** The layers of the file's results. */
   readonly results: readonly string[];
   /** Whether the checkpoint was imported from a model, whose products may have been rounded differently. */

@@ -374,7 +374,7 @@ const REQUIRED: ReadonlyMap<string, string> = new Map([
 ]);
 
 /** Whether a layer has known settings only, so that it computes the same in Keras, in tfjs and here. */
-export function hasKnownSettings({ className, config }: LayerCall): boolean {
+function hasKnownSettings({ className, config }: LayerCall): boolean {
   const own = { ...COMMON, ...SETTINGS.get(className) } as Readonly<Record<string, Check>>;
   const required = REQUIRED.get(className);
   return (
