@@ -1,3 +1,4 @@
+import { plural } from "../core/text.js";
 import { expand } from "./expand.js";
 import { compareStateDict, countProblems, parametersOf } from "./parameters.js";
 import type { BlockSpec, Dialect, InstanceNormPlacement, OsnetSpec } from "./spec.js";
@@ -271,10 +272,6 @@ function gateDifferences({ gate }: OsnetSpec, { gate: other }: OsnetSpec): strin
     ...(gate.activation === other.activation ? [] : [`${gate.activation} gates`]),
     ...(gate.layerNorm === other.layerNorm ? [] : [`${gate.layerNorm ? "" : "no "}layer norm in the gates`]),
   ];
-}
-
-function plural(count: number, noun: string): string {
-  return `${count} ${noun}${count === 1 ? "" : "s"}`;
 }
 
 function conjunction(items: readonly string[], and = " and "): string {

@@ -57,7 +57,7 @@ export type ReadRange = (start: number, end: number) => Uint8Array;
 export function toSource(bytes: Bytes): ByteSource {
   if (!(bytes instanceof Uint8Array)) return bytes;
   // A Node Buffer's slice() shares memory where a Uint8Array's copies.
-  const plain = new Uint8Array(bytes.buffer, bytes.byteOffset, bytes.byteLength);
+  const plain = bytesOf(bytes);
   return {
     length: plain.length,
     loaded: true,
@@ -68,6 +68,17 @@ export function toSource(bytes: Bytes): ByteSource {
     load: () => undefined,
     sha256: () => sha256(plain),
   };
+}
+
+/** The bytes of a typed array, sharing its memory. */
+export function bytesOf({ buffer, byteOffset, byteLength }: ArrayBufferView): Uint8Array {
+  return new Uint8Array(buffer, byteOffset, byteLength);
+}
+
+export function sameBytes(a: Uint8Array, b: Uint8Array): boolean {
+  if (a.length !== b.length) return false;
+  for (let index = 0; index < a.length; index++) if (a[index] !== b[index]) return false;
+  return true;
 }
 
 /** All parts, concatenated; a single one is returned unchanged. */

@@ -86,3 +86,8 @@ export class InputError extends Error {
     return this.problem.details ?? [];
   }
 }
+
+/** The first line of an error's message, since those of libraries may be whole reports. */
+export function firstLine(cause: unknown): string {
+  return (cause instanceof Error ? cause.message : String(cause)).split("\n", 1)[0] ?? "";
+}

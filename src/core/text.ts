@@ -155,3 +155,8 @@ export function someOf(names: readonly string[]): string {
 }
 
 const MAX_LISTED = 3;
+
+/** A number of things: `1 layer`, `2 layers`. */
+export function plural(count: number, noun: string, many: string = `${noun}s`): string {
+  return `${count} ${count === 1 ? noun : many}`;
+}

@@ -4,6 +4,7 @@ import { ANOMALIES, isUntrained } from "../convert/inspect/anomalies.js";
 import type { Checkpoint } from "../convert/open/checkpoint.js";
 import type { NamedBytes } from "../core/bytes.js";
 import { InputError } from "../core/errors.js";
+import { plural } from "../core/text.js";
 import { referenceBackend } from "./backends/references.js";
 import {
   type Candidate,
@@ -360,7 +361,7 @@ export async function verifyLifted(
   throw new InputError({
     code: "unsupported",
     subject: model.name,
-    found: `${report.faults.length === 1 ? "1 fault" : `${report.faults.length} faults`} when compared with the network read from its graph`,
+    found: `${plural(report.faults.length, "fault")} when compared with the network read from its graph`,
     expected: "a model that computes what its graph says",
     remedy: "verify it against the checkpoint it came from, or skip this check with --no-verify",
     details: report.faults.map((fault) => `${faultName(fault)}: ${fault.explanation}`),

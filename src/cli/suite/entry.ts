@@ -10,7 +10,7 @@ import { sniffFormat } from "../../convert/formats/sniff.js";
 import { type Checkpoint, namedSpec, openCheckpoint } from "../../convert/open/checkpoint.js";
 import { openModel, type SourceFile, weightFiles } from "../../convert/open/open-file.js";
 import { seededStateDict } from "../../convert/seeded-weights.js";
-import { type NamedBytes, sha256, toBytes, toSource } from "../../core/bytes.js";
+import { bytesOf, type NamedBytes, sameBytes, sha256, toBytes, toSource } from "../../core/bytes.js";
 import { InputError } from "../../core/errors.js";
 import { definedOf } from "../../core/functions.js";
 import { fileError, readInput } from "../../node/read.js";
@@ -277,10 +277,6 @@ function withCheckpoint(file: NamedBytes, { arch, key }: OpenOptions): SourceFil
   return { ...file, checkpoint: last.checkpoint };
 }
 
-function sameBytes(a: Uint8Array, b: Uint8Array): boolean {
-  return a === b || Buffer.compare(a, b) === 0;
-}
-
 /** Converts in memory, like osnet-convert. */
 async function convertEntry(
   { model, candidateSpec }: PlannedEntry,
@@ -316,8 +312,4 @@ async function imagesDigest(images: OpenOptions["images"]): Promise<unknown> {
   return Promise.all(
     images.photos.map(async ({ height, width, data }) => [height, width, await sha256(bytesOf(data))]),
   );
-}
-
-function bytesOf(data: ArrayBufferView): Uint8Array {
-  return new Uint8Array(data.buffer, data.byteOffset, data.byteLength);
 }

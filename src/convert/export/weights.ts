@@ -5,6 +5,7 @@ import { ancestors } from "../../arch/shapes.js";
 import { InputError } from "../../core/errors.js";
 import { formatShape, type Shape, type StateDict, sameShape, type Tensor } from "../../core/tensor.js";
 import { castFloat, FLOAT_DTYPES, type FloatDType, toFloat32, toReal } from "../../core/tensor-cast.js";
+import { plural } from "../../core/text.js";
 
 /** The layers that the results need, with batch norms folded if requested. */
 export function neededNetwork(
@@ -180,7 +181,7 @@ export function castStateDict(stateDict: StateDict, dtype: FloatDType, subject: 
     throw new InputError({
       code: "tensor",
       subject,
-      found: `values that overflow ${dtype} in ${overflows.length} ${overflows.length === 1 ? "tensor" : "tensors"}`,
+      found: `values that overflow ${dtype} in ${plural(overflows.length, "tensor")}`,
       expected: "weights within its range",
       remedy: `choose ${dtype === "float16" ? "bfloat16 or float32" : "float32 or float64"}`,
       details: overflows,
@@ -200,5 +201,5 @@ function overflowOf(tensor: Tensor, cast: Tensor, path: string): string | undefi
     count++;
     if (Math.abs(value) > Math.abs(largest)) largest = value;
   }
-  return count > 0 ? `${count} ${count === 1 ? "value" : "values"}, the largest ${largest}` : undefined;
+  return count > 0 ? `${plural(count, "value")}, the largest ${largest}` : undefined;
 }

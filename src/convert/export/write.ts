@@ -1,5 +1,6 @@
 import type { LayerGraph } from "../../arch/graph.js";
 import type { OsnetSpec } from "../../arch/spec.js";
+import { bytesOf } from "../../core/bytes.js";
 import { InputError } from "../../core/errors.js";
 import { formatShape, type StateDict, sameShape, type Tensor } from "../../core/tensor.js";
 import type { FloatDType } from "../../core/tensor-cast.js";
@@ -191,15 +192,11 @@ function differenceOf(expected: Tensor, actual: Tensor | undefined): string | un
   if (actual.dtype !== expected.dtype) return `${actual.dtype} instead of ${expected.dtype}`;
   if (!sameShape(actual.shape, expected.shape))
     return `shape ${formatShape(actual.shape)} instead of ${formatShape(expected.shape)}`;
-  const [a, b] = [bytesOf(expected), bytesOf(actual)];
+  const [a, b] = [bytesOf(expected.data), bytesOf(actual.data)];
   if (a.length !== b.length) return `${b.length} bytes instead of ${a.length}`;
   const at = a.findIndex((byte, index) => byte !== b[index]);
   if (at < 0) return undefined;
   return `element ${Math.floor(at / expected.data.BYTES_PER_ELEMENT)} differs`;
-}
-
-function bytesOf({ data }: Tensor): Uint8Array {
-  return new Uint8Array(data.buffer, data.byteOffset, data.byteLength);
 }
 
 /** The outputs of a model's file that another file can have too, and those that it cannot. */

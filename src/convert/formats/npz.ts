@@ -1,4 +1,4 @@
-import { type Bytes, headOf, toSource } from "../../core/bytes.js";
+import { type Bytes, bytesOf, headOf, toSource } from "../../core/bytes.js";
 import { InputError } from "../../core/errors.js";
 import {
   DTYPES,
@@ -9,6 +9,7 @@ import {
   type StateDict,
   type Tensor,
 } from "../../core/tensor.js";
+import { plural } from "../../core/text.js";
 import { type Budget, createBudget, printable, quote, type Region } from "./refusals.js";
 import { isZip } from "./registry.js";
 import { encodeStoredZip, readZipDirectory, readZipEntry, type ZipEntry } from "./zip.js";
@@ -106,7 +107,7 @@ export function encodeNpz(stateDict: StateDict, { subject }: { readonly subject:
     throw new InputError({
       code: "unsupported",
       subject,
-      found: `${foreign.length} bfloat16 ${foreign.length === 1 ? "tensor" : "tensors"} (${foreign[0]}${foreign.length > 1 ? ", …" : ""})`,
+      found: `${plural(foreign.length, "bfloat16 tensor")} (${foreign[0]}${foreign.length > 1 ? ", …" : ""})`,
       expected: "element types that numpy supports",
       remedy: "add --dtype float32, which represents every value exactly",
     });
@@ -232,7 +233,7 @@ export function encodeNpy({ dtype, shape, data }: Tensor, subject: string): Uint
   bytes.set(MAGIC);
   new DataView(bytes.buffer).setUint16(MAGIC.length, dataOffset - fixed, true);
   bytes.set(new TextEncoder().encode(`${literal.padEnd(dataOffset - fixed - 1)}\n`), fixed);
-  bytes.set(new Uint8Array(data.buffer, data.byteOffset, data.byteLength), dataOffset);
+  bytes.set(bytesOf(data), dataOffset);
   return bytes;
 }
 

@@ -1,4 +1,4 @@
-import { type Bytes, toBytes } from "../../core/bytes.js";
+import { type Bytes, bytesOf, toBytes } from "../../core/bytes.js";
 import { InputError } from "../../core/errors.js";
 import {
   DTYPES,
@@ -115,7 +115,7 @@ export function encodeSafetensors(
   bytes.fill(SPACE, LENGTH_BYTES + text.length, LENGTH_BYTES + headerBytes);
   let position = LENGTH_BYTES + headerBytes;
   for (const [, { data }] of ordered) {
-    bytes.set(new Uint8Array(data.buffer, data.byteOffset, data.byteLength), position);
+    bytes.set(bytesOf(data), position);
     position += data.byteLength;
   }
   return bytes;

@@ -1,5 +1,5 @@
 import { Inflate, inflateSync, type Zippable, zipSync } from "fflate/browser";
-import type { ByteSource, ReadRange } from "../../core/bytes.js";
+import { type ByteSource, type ReadRange, sameBytes } from "../../core/bytes.js";
 import { InputError } from "../../core/errors.js";
 import { once } from "../../core/functions.js";
 import { Cursor, decodeUtf8 } from "./cursor.js";
@@ -287,10 +287,6 @@ function checkLocalHeader(cursor: Cursor, central: CentralEntry): number {
   const start = cursor.offset;
   cursor.skip(central.compressedSize);
   return start;
-}
-
-function sameBytes(a: Uint8Array, b: Uint8Array): boolean {
-  return a.length === b.length && a.every((byte, index) => byte === b[index]);
 }
 
 // Sizes and offsets beyond 32 bits.

@@ -1,4 +1,5 @@
 import type { LayerGraph, LayerNode, Op, OpKind, Size2d } from "../../arch/index.js";
+import { bytesOf, sameBytes } from "../../core/bytes.js";
 import { formatShape, sameShape, type Tensor } from "../../core/tensor.js";
 import { uniform } from "./operators/constants.js";
 import {
@@ -229,8 +230,5 @@ export function sameTensor(a: Tensor | undefined, b: Tensor | undefined, roundin
   if (!a || !b || a.dtype !== b.dtype || !sameShape(a.shape, b.shape)) return false;
   if (rounding > 0)
     return a.data.every((value, index) => Math.abs(Number(value) - Number(b.data[index])) <= rounding);
-  const bytes = ({ data }: Tensor): Uint8Array =>
-    new Uint8Array(data.buffer, data.byteOffset, data.byteLength);
-  const right = bytes(b);
-  return bytes(a).every((byte, index) => byte === right[index]);
+  return sameBytes(bytesOf(a.data), bytesOf(b.data));
 }

@@ -343,6 +343,18 @@ function readersIn({ consumers }: ForeignGraph): (node: ForeignNode) => readonly
   return (node) => consumers.get(node) ?? [];
 }
 
+/** A node and those that it is computed from, up to a source. */
+export function nodesUpTo(source: ForeignNode, last: ForeignNode): ReadonlySet<ForeignNode> {
+  const found = new Set<ForeignNode>();
+  const pending = [last];
+  for (let node = pending.pop(); node; node = pending.pop()) {
+    if (node === source || found.has(node)) continue;
+    found.add(node);
+    pending.push(...node.inputs);
+  }
+  return found;
+}
+
 /** Layers with weights and pools, which no decomposition of a norm or an activation contains. */
 const OUTSIDE: readonly ForeignNode["op"]["kind"][] = ["conv", "linear", "flatten", "maxPool", "avgPool"];
 

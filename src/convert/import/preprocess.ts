@@ -2,6 +2,7 @@ import type { LayerGraph, ParameterRole } from "../../arch/index.js";
 import { toReal } from "../../core/tensor-cast.js";
 import { IMAGENET, PIXEL_ORDERS, type PixelOrder } from "../export/options.js";
 import { type Difference, difference, nameOf } from "./differences.js";
+import { nodesUpTo } from "./landmarks.js";
 import { MAX_COLOURS, MAX_FACTOR } from "./operators/colours.js";
 import { type ForeignGraph, type ForeignNode, isKind, type Preprocess } from "./operators/foreign.js";
 import { isNchw, NCHW } from "./operators/layouts.js";
@@ -78,13 +79,7 @@ function stepsBefore(
   let input = stem?.inputs[0];
   while (input && isKind(input, "pad") && consumers.get(input)?.length === 1) input = input.inputs[0];
   if (!input) return { steps: [], input: raw };
-  const before = new Set<ForeignNode>();
-  const pending = [input];
-  for (let node = pending.pop(); node; node = pending.pop()) {
-    if (node === raw || before.has(node)) continue;
-    before.add(node);
-    pending.push(...node.inputs);
-  }
+  const before = nodesUpTo(raw, input);
   return { steps: nodes.filter((node) => before.has(node)), input };
 }
 

@@ -3,7 +3,7 @@ import type { LayerGraph, LayerNode } from "../../arch/index.js";
 import { formatShape } from "../../core/tensor.js";
 import type { StoredTensor } from "../formats/tfjs/model.js";
 import { compareOps, type Difference, difference, isPadding, nameOf, nameOfKind } from "./differences.js";
-import { type Anchors, anchorsOf, type BlockLandmarks, computedFrom } from "./landmarks.js";
+import { type Anchors, anchorsOf, type BlockLandmarks, computedFrom, nodesUpTo } from "./landmarks.js";
 import {
   type Constants,
   type ForeignGraph,
@@ -315,13 +315,7 @@ export function insertedBetween(
 ): readonly ForeignNode[] | undefined {
   const inserted = insertedAfter(trail, source);
   if (!inserted.has(last)) return undefined;
-  const needed = new Set<ForeignNode>();
-  const pending = [last];
-  for (let node = pending.pop(); node; node = pending.pop()) {
-    if (node === source || needed.has(node)) continue;
-    needed.add(node);
-    pending.push(...node.inputs);
-  }
+  const needed = nodesUpTo(source, last);
   return [...inserted].filter((node) => needed.has(node));
 }
 

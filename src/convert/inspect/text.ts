@@ -1,5 +1,5 @@
 import { describeNetwork } from "../../arch/index.js";
-import { clean, type Paint, PLAIN, renderTable } from "../../core/text.js";
+import { clean, type Paint, PLAIN, plural, renderTable } from "../../core/text.js";
 import type { ResultKind } from "../export/options.js";
 import type { OnnxDimension } from "../formats/onnx/model.js";
 import type { ModelFormat } from "../formats/registry.js";
@@ -122,7 +122,7 @@ function extraHeads(extra: readonly string[]): string {
   }
   const named = [...counts].slice(0, 4).map(([module, count]) => `${clean(module)} (${count})`);
   const more = counts.size - named.length;
-  return `${named.join(", ")}${more > 0 ? ` and ${more} more` : ""}: ${extra.length} ${extra.length === 1 ? "tensor" : "tensors"}, not part of the network`;
+  return `${named.join(", ")}${more > 0 ? ` and ${more} more` : ""}: ${plural(extra.length, "tensor")}, not part of the network`;
 }
 
 function anomalyTable(anomalies: readonly Anomaly[], paint: Paint): string {

@@ -15,7 +15,7 @@ import { type ByteSource, type Bytes, headOf, toSource } from "../../core/bytes.
 import { InputError } from "../../core/errors.js";
 import type { StateDict, Tensor } from "../../core/tensor.js";
 import { toReal } from "../../core/tensor-cast.js";
-import { nearestWord } from "../../core/text.js";
+import { nearestWord, plural } from "../../core/text.js";
 import { decodeNpz } from "../formats/npz.js";
 import { type DecodedCheckpoint, decodePth } from "../formats/pth/decode.js";
 import { prefixGroups, removePrefix, removeWrapperPrefix, withoutWrappers } from "../formats/pth/modules.js";
@@ -239,7 +239,7 @@ function extraNotes(extra: readonly string[]): string[] {
   const named = modules.slice(0, 8).join(", ");
   const more = modules.length > 8 ? ` and ${modules.length - 8} more` : "";
   return [
-    `${extra.length} ${extra.length === 1 ? "tensor" : "tensors"} of extra heads, not part of the network: ${named}${more}`,
+    `${plural(extra.length, "tensor")} of extra heads, not part of the network: ${named}${more}`,
     ...(extra.some((path) => NECK.test(path))
       ? [
           "its bottleneck is not converted: features are taken before it, as FastReID does if NECK_FEAT is before",
@@ -278,7 +278,7 @@ export function refuseBadNumbers({ graph, stateDict }: Checkpoint, subject: stri
   throw new InputError({
     code: "state-dict",
     subject,
-    found: `invalid numbers in ${problems.length} ${problems.length === 1 ? "tensor" : "tensors"}`,
+    found: `invalid numbers in ${plural(problems.length, "tensor")}`,
     expected: "finite weights and non-negative variances",
     remedy: "use a checkpoint from before the training diverged",
     details: problems,

@@ -10,6 +10,7 @@ import {
 } from "../../arch/index.js";
 import { InputError } from "../../core/errors.js";
 import { elementCount, formatShape, type Shape, type StateDict, type Tensor } from "../../core/tensor.js";
+import { plural } from "../../core/text.js";
 import { statedSpec } from "../export/metadata.js";
 import { type NormFloor, RESULT_KINDS, type ResultKind, type WantedResult } from "../export/options.js";
 import type { BeyondNetwork, FileOutputs } from "../export/write.js";
@@ -263,7 +264,7 @@ function incomplete(subject: string, problems: readonly string[]): InputError {
   return new InputError({
     code: "state-dict",
     subject,
-    found: `${problems.length} ${problems.length === 1 ? "difference" : "differences"} from an OSNet`,
+    found: `${plural(problems.length, "difference")} from an OSNet`,
     expected: "a graph from which every parameter can be read",
     remedy: "repair the export; partial networks are not converted",
     details: problems,

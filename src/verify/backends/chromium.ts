@@ -3,7 +3,8 @@ import { createRequire } from "node:module";
 import { delimiter, dirname, join } from "node:path";
 import type { Browser, Page } from "puppeteer-core";
 import type { TfjsFiles } from "../../convert/formats/tfjs/model.js";
-import { InputError } from "../../core/errors.js";
+import { bytesOf } from "../../core/bytes.js";
+import { firstLine, InputError } from "../../core/errors.js";
 import type { Tensor } from "../../core/tensor.js";
 import type { RuntimeFacts, RuntimeName } from "./backend.js";
 import { type Loopback, type Receiver, serveLoopback } from "./loopback.js";
@@ -354,10 +355,6 @@ ${scripts.map((part) => `<script src="packages/${TFJS}tfjs-${part}/tf-${part}.mi
 </script>`;
 }
 
-function bytesOf(data: ArrayBufferView): Uint8Array {
-  return new Uint8Array(data.buffer, data.byteOffset, data.byteLength);
-}
-
 function absent(what: string, remedy: string, cause?: unknown): InputError {
   return new InputError(
     {
@@ -368,8 +365,4 @@ function absent(what: string, remedy: string, cause?: unknown): InputError {
     },
     { cause },
   );
-}
-
-function firstLine(cause: unknown): string {
-  return (cause instanceof Error ? cause.message : String(cause)).split("\n", 1)[0] ?? "";
 }

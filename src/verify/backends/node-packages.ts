@@ -5,7 +5,7 @@
 
 import { createRequire } from "node:module";
 import type { MessagePort, Worker } from "node:worker_threads";
-import { InputError } from "../../core/errors.js";
+import { firstLine, InputError } from "../../core/errors.js";
 import type { RuntimeName } from "./backend.js";
 import { type Chromium, type ChromiumOptions, quiet } from "./runtime-api.js";
 
@@ -145,8 +145,4 @@ export async function loadJpegDecoder(): Promise<JpegCodec> {
 
 function isMissing(cause: unknown): boolean {
   return (cause as { readonly code?: string }).code === "ERR_MODULE_NOT_FOUND";
-}
-
-function firstLine(cause: unknown): string {
-  return String(cause instanceof Error ? cause.message : cause).split("\n", 1)[0] ?? "";
 }

@@ -2,7 +2,7 @@ import { appendOutputs } from "../../convert/formats/onnx/encode.js";
 import { dtypeToCode, fedInputs, type OnnxModel } from "../../convert/formats/onnx/model.js";
 import { type OnnxPart, type OnnxParts, openParts } from "../../convert/formats/onnx/parts.js";
 import { type Bytes, discard, toBytes } from "../../core/bytes.js";
-import { InputError } from "../../core/errors.js";
+import { firstLine, InputError } from "../../core/errors.js";
 import { type DType, formatShape, type RealTensor, type Tensor } from "../../core/tensor.js";
 import { castFloat, toReal } from "../../core/tensor-cast.js";
 import type { LayerOutput, LoadOptions, ModelBackend, OutputPlace, RuntimeName, Segment } from "./backend.js";
@@ -384,8 +384,4 @@ function toTensor(value: OnnxruntimeTensor, subject: string): RealTensor {
   // 64-bit integers are BigInts.
   const numbers = Float64Array.from(data as ArrayLike<number | bigint>, Number);
   return { dtype: "float64", shape: dims, data: numbers };
-}
-
-function firstLine(cause: unknown): string {
-  return (cause instanceof Error ? cause.message : String(cause)).split("\n", 1)[0] ?? "";
 }

@@ -1,5 +1,5 @@
 import type { TfjsFiles } from "../../convert/formats/tfjs/model.js";
-import { InputError } from "../../core/errors.js";
+import { firstLine, InputError } from "../../core/errors.js";
 import { formatShape, permute, type Tensor } from "../../core/tensor.js";
 import type { LayerOutput, ModelBackend, RuntimeFacts, RuntimeName } from "./backend.js";
 import { chromiumFor, closeChromium } from "./registry.js";
@@ -140,8 +140,4 @@ export function tfjsBackend(
       release: async () => undefined,
     }),
   };
-}
-
-function firstLine(cause: unknown): string {
-  return (cause instanceof Error ? cause.message : String(cause)).split("\n", 1)[0] ?? "";
 }

@@ -1,4 +1,5 @@
 import { multiplyAdds } from "../../arch/index.js";
+import { bytesOf } from "../../core/bytes.js";
 import { InputError, type InputProblem } from "../../core/errors.js";
 import { DTYPES, type RealTensor, type StateDict, type Tensor } from "../../core/tensor.js";
 import { processors, startThread } from "../backends/node-packages.js";
@@ -384,7 +385,7 @@ function sharedParameters(): (stateDict: StateDict) => StateDict {
         const { data } = tensor;
         if (data.buffer instanceof SharedArrayBuffer) return [path, tensor];
         const bytes = new Uint8Array(new SharedArrayBuffer(data.byteLength));
-        bytes.set(new Uint8Array(data.buffer, data.byteOffset, data.byteLength));
+        bytes.set(bytesOf(data));
         const copy = { ...tensor, data: new DTYPES[tensor.dtype](bytes.buffer) } as Tensor;
         copies.set(tensor, copy);
         return [path, copy];

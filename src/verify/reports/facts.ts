@@ -1,5 +1,5 @@
 import { isModelFormat } from "../../convert/formats/registry.js";
-import { formatCosine } from "../../core/text.js";
+import { formatCosine, plural } from "../../core/text.js";
 import {
   type Fault,
   faultName,
@@ -125,10 +125,6 @@ export function formatError(error: number | null | undefined): string {
   if (error === undefined) return "–";
   if (error === null || !Number.isFinite(error)) return "∞";
   return error === 0 ? "0" : error.toExponential(1);
-}
-
-export function plural(count: number, noun: string, many: string = `${noun}s`): string {
-  return `${count} ${count === 1 ? noun : many}`;
 }
 
 /** `Chrome/156.0.8078.108; ANGLE (…)`; empty for a runtime of this machine's own. */

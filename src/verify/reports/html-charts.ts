@@ -1,3 +1,4 @@
+import { plural } from "../../core/text.js";
 import type { GateChannels, GateResult, LayerResult, ParityReport, Tolerance } from "../outcome/report.js";
 import { printable } from "./escape.js";
 import {
@@ -6,7 +7,6 @@ import {
   groupLayers,
   type LayerGroup,
   OMITTED_NOTE,
-  plural,
   worstFirst,
 } from "./facts.js";
 import { html, type Markup, marginClass, marginLegend, NOTHING, raw } from "./html-page.js";

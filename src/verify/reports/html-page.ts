@@ -1,7 +1,7 @@
 import { once } from "../../core/functions.js";
+import { plural } from "../../core/text.js";
 import type { RunFacts, Status } from "../outcome/report.js";
 import { escapeMarkup } from "./escape.js";
-import { plural } from "./facts.js";
 import { SCRIPT } from "./html-client.js";
 
 /** Safe HTML or SVG. A class, so that nothing parsed from a report's JSON can pass for it, whatever fields it has. */

@@ -1,4 +1,4 @@
-import { formatCosine } from "../../core/text.js";
+import { formatCosine, plural } from "../../core/text.js";
 import {
   type BaselineComparison,
   type Change,
@@ -19,7 +19,6 @@ import {
   marginMeaning,
   marginOf,
   OMITTED_NOTE,
-  plural,
   worstLayer,
   worstMargin,
 } from "./facts.js";

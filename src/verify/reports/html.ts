@@ -1,4 +1,4 @@
-import { formatCosine } from "../../core/text.js";
+import { formatCosine, plural } from "../../core/text.js";
 import type { ParityReport, Party } from "../outcome/report.js";
 import {
   entryFileName,
@@ -12,7 +12,6 @@ import {
   findings,
   formatError,
   formatMargin,
-  plural,
   provenFor,
   runtimeClause,
   suiteClause,

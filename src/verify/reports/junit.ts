@@ -1,3 +1,4 @@
+import { plural } from "../../core/text.js";
 import {
   type BaselineComparison,
   type Fault,
@@ -15,7 +16,6 @@ import {
   formatMargin,
   groupLayers,
   type LayerGroup,
-  plural,
   rerunFinding,
   runtimeClause,
   title,

@@ -1,4 +1,4 @@
-import { formatCosine } from "../../core/text.js";
+import { formatCosine, plural } from "../../core/text.js";
 import { engineOf } from "../backends/registry.js";
 import {
   type BaselineComparison,
@@ -21,7 +21,6 @@ import {
   formatMargin,
   marginMeaning,
   OMITTED_NOTE,
-  plural,
   runtimeClause,
   suiteClause,
   verdictClause,

@@ -1,8 +1,9 @@
+import { plural } from "../../core/text.js";
 import type { Change } from "../ranking/compare.js";
 import type { RankingFigures } from "../ranking/evaluate.js";
 import type { RankedCandidate, RankedSide, RankingCheck, RankingReport } from "../ranking/report.js";
 import type { EntryRanking } from "../suite/report.js";
-import { plural, provenFor } from "./facts.js";
+import { provenFor } from "./facts.js";
 
 /** Wording that ranking reports share. */
 

@@ -1,3 +1,4 @@
+import { plural } from "../../core/text.js";
 import type { Histogram } from "../ranking/compare.js";
 import type {
   NearestPicture,
@@ -6,7 +7,6 @@ import type {
   RankingReport,
   WorstQuery,
 } from "../ranking/report.js";
-import { plural } from "./facts.js";
 import { dataTable, html, type Markup, NOTHING, raw, renderPage, type Tile } from "./html-page.js";
 import {
   changeText,

@@ -1,7 +1,6 @@
-import { type Paint, PLAIN, renderTable } from "../../core/text.js";
+import { type Paint, PLAIN, plural, renderTable } from "../../core/text.js";
 import type { RankedCandidate, RankingReport } from "../ranking/report.js";
 import { escapeMarkdown, markdownCode, printable } from "./escape.js";
-import { plural } from "./facts.js";
 import { junitDocument } from "./junit.js";
 import {
   changeText,

@@ -1,5 +1,5 @@
 import onnxProto from "onnx-proto";
-import { toSource } from "../../../core/bytes.js";
+import { bytesOf, toSource } from "../../../core/bytes.js";
 import { InputError } from "../../../core/errors.js";
 import { isZip } from "../registry.js";
 import { otherKind } from "../sniff.js";
@@ -49,7 +49,7 @@ export function decodeOnnx(bytes: Uint8Array, source: OnnxSource): OnnxModel {
 function decodeModel(bytes: Uint8Array, source: OnnxSource): OnnxModel {
   const { subject } = source;
   // A plain view: with a Node `Buffer`, protobufjs reads strings beyond the end without an error.
-  const view = new Uint8Array(bytes.buffer, bytes.byteOffset, bytes.byteLength);
+  const view = bytesOf(bytes);
   const sidecars = new Set<string>();
   const missing = new Set<string>();
   const copies = { held: view.length, copied: 0, read: 0 };

@@ -1,3 +1,4 @@
+import { bytesOf } from "../../../core/bytes.js";
 import type { Tensor } from "../../../core/tensor.js";
 import { encodeGraph } from "./graphs.js";
 import type { IGraphProto, IModelProto, ITensorProto } from "./messages.js";
@@ -115,5 +116,5 @@ function layOutSidecar(initializers: ReadonlyMap<string, Tensor>, location: stri
 
 function rawBytes(tensor: Tensor | undefined): Uint8Array {
   const data = tensor?.data;
-  return data ? new Uint8Array(data.buffer, data.byteOffset, data.byteLength) : new Uint8Array();
+  return data ? bytesOf(data) : new Uint8Array();
 }

@@ -1,4 +1,4 @@
-import { type Bytes, toSource } from "../../../core/bytes.js";
+import { type Bytes, bytesOf, toSource } from "../../../core/bytes.js";
 import { DTYPES, type DType, elementCount, formatShape, type Tensor } from "../../../core/tensor.js";
 import type { AbsentBytes } from "../refusals.js";
 import { int64ToBigInt, int64ToNumber, refusal } from "./limits.js";
@@ -20,7 +20,7 @@ export function encodeTensor(name: string, { dtype, shape, data }: Tensor): ITen
     dims: [...shape],
     dataType: dtypeToCode(dtype),
     name,
-    rawData: new Uint8Array(data.buffer, data.byteOffset, data.byteLength),
+    rawData: bytesOf(data),
   };
 }
 

@@ -1,3 +1,4 @@
+import { bytesOf } from "../../../core/bytes.js";
 import {
   type DType,
   elementCount,
@@ -172,7 +173,7 @@ export function encodePth(stateDict: StateDict, { subject }: { readonly subject:
         `${data.length} elements in ${quote(path)}`,
         `the ${elementCount(shape)} of its shape ${formatShape(shape)}`,
       );
-    storages.set(`data/${storages.size}`, new Uint8Array(data.buffer, data.byteOffset, data.byteLength));
+    storages.set(`data/${storages.size}`, bytesOf(data));
   }
   const ascii = new TextEncoder();
   const entries = [

@@ -1,4 +1,4 @@
-import { concatenate } from "../../../core/bytes.js";
+import { bytesOf, concatenate } from "../../../core/bytes.js";
 import { filled } from "../../../core/functions.js";
 import { DTYPES, elementCount, formatShape, type Tensor } from "../../../core/tensor.js";
 import { castFloat, isDType, toFloat32 } from "../../../core/tensor-cast.js";
@@ -84,10 +84,6 @@ function isQuantizable(tensor: Tensor): tensor is Tensor<"float32"> {
 }
 
 /** The bytes of a typed array, little-endian wherever JavaScript runs. */
-function bytesOf({ buffer, byteOffset, byteLength }: ArrayBufferView): Uint8Array {
-  return new Uint8Array(buffer as ArrayBuffer, byteOffset, byteLength);
-}
-
 /**
  * The weights manifest of `model.json`: groups of weights, stored consecutively in the concatenation of the group's
  * files. A file is called a shard; a tensor may begin in one and end in the next.
