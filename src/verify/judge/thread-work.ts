@@ -141,6 +141,16 @@ export interface GroupJudge {
   recompute(group: LayerGroup, source: Source): Recomputed;
 }
 
+/**
+ * Takes a group to judge, of which other threads know too.
+ *
+ * @param taken a mark for each group that a thread has taken
+ * @returns whether no other thread has taken it
+ */
+export function take(taken: Int32Array, index: number): boolean {
+  return Atomics.exchange(taken, index, 1) === 0;
+}
+
 export function settingArithmetic({ precision, numerics, foldsNarrow }: GroupSetting): Arithmetic {
   const plain = arithmeticOf(precision, numerics);
   return foldsNarrow ? foldedNarrow(plain) : plain;

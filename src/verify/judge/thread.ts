@@ -3,7 +3,7 @@
 import { InputError } from "../../core/errors.js";
 import { threadPort } from "../backends/node-packages.js";
 import { layerGroups } from "../bounds/recompute.js";
-import { groupJudge, type ReferenceRun, referenceRun } from "./thread-work.js";
+import { groupJudge, type ReferenceRun, referenceRun, take } from "./thread-work.js";
 import type { Answer, Request } from "./threads.js";
 
 const port = await threadPort();
@@ -24,12 +24,13 @@ function answer(request: Request): unknown {
       reference = referenceRun(request.setting, onRelease);
       break;
     case "groups": {
-      const { setting } = request;
+      const { setting, taken } = request;
       const groups = new Map(
         layerGroups(setting.graph, new Set(setting.shown)).map((group) => [group.layer.name, group]),
       );
       const own = groupJudge(setting, undefined, onRelease);
-      judge = ({ layer, actual, sources }) => {
+      judge = ({ index, layer, actual, sources }) => {
+        if (!take(taken, index)) return undefined;
         const group = groups.get(layer);
         const source = (name: string) => {
           const value = sources.get(name);

@@ -13,6 +13,7 @@ import {
   type Measured,
   type ReferenceSetting,
   type Source,
+  take,
 } from "./thread-work.js";
 import { type CountedUses, countedUses } from "./uses.js";
 
@@ -118,10 +119,12 @@ export interface Threads extends SharedMemory {
 /** Requests to threads. */
 export type Request = { readonly id: number } & (
   | { readonly kind: "reference"; readonly setting: ReferenceSetting }
-  | { readonly kind: "groups"; readonly setting: GroupSetting }
+  | { readonly kind: "groups"; readonly setting: GroupSetting; readonly taken: Int32Array }
   | { readonly kind: "measure"; readonly layer: string; readonly actual: RealTensor }
   | {
       readonly kind: "judge";
+      /** Its place in `taken`. */
+      readonly index: number;
       readonly layer: string;
       readonly actual: RealTensor;
       readonly sources: ReadonlyMap<string, RealTensor>;
@@ -200,22 +203,26 @@ export async function startThreads(
   const judges = others.length > 0 ? others : [first];
 
   const shared = sharedParameters();
+  let helpOut: (() => boolean) | undefined;
   const memory = sharedMemory(SHARED_BYTES, async () => {
     // Not earlier: the other threads would have nothing to do.
     meanwhile();
-    const busy = [first, ...others].flatMap((thread) => thread.busy() ?? []);
+    const hasHelped = helpOut?.() ?? false;
+    const busy = hasHelped ? [] : [first, ...others].flatMap((thread) => thread.busy() ?? []);
     if (busy.length > 0) await Promise.race(busy);
     // The receiver of the answer has freed its memory first.
-    await new Promise((resolve) => setTimeout(resolve));
-    return busy.length > 0;
+    await new Promise((resolve) => setImmediate(resolve));
+    return hasHelped || busy.length > 0;
   });
   return {
     ...memory,
     measure: measurer(first, { graph, images, wanted, returned, network: shared(network) }),
     groupJudge(setting) {
       const all = { ...setting, parameters: shared(setting.parameters) };
-      const ready = Promise.all(judges.map((thread) => thread.ask({ kind: "groups", setting: all })));
-      const judge = judgePool(judges, groupJudge(setting, MAX_HERE));
+      const taken = new Int32Array(new SharedArrayBuffer(4 * setting.shown.length));
+      const ready = Promise.all(judges.map((thread) => thread.ask({ kind: "groups", setting: all, taken })));
+      const { judge, help } = judgePool(judges, groupJudge(setting, MAX_HERE), taken);
+      helpOut = () => help(0);
       return async (group, actual, source) => {
         const sources = new Map(group.sources.map((name) => [name, source(name)]));
         const [judgement] = await Promise.all([judge({ group, actual, sources }), ready]);
@@ -227,12 +234,6 @@ export async function startThreads(
     },
   };
 }
-
-/** Groups that a thread is sent at a time, so that it need not wait for the next. */
-const AT_A_TIME = 3;
-
-/** The memory that these need at most, in elements, if there are several: of large groups, the candidate's thread takes the next one. */
-const LARGE = 2 ** 20;
 
 /**
  * Memory in which the candidate's thread judges groups, in elements: 19 MiB, enough for all but three layers of osnet_x1_0 on two images of
@@ -248,58 +249,61 @@ interface Task {
   readonly sources: ReadonlyMap<string, RealTensor>;
 }
 
+/** Groups that the candidate's thread leaves to the others while it has something else to do: without any, they would wait for its next values. */
+const LEFT = 3;
+
+interface JudgePool {
+  judge(task: Task): Promise<Judgement>;
+  /** Judges a small group on this thread, and says so, if more than `left` of them wait. */
+  help(left: number): boolean;
+}
+
 /**
- * Sends groups to threads in order, as the threads finish earlier ones. When the candidate's own thread is idle, it
- * judges small groups that wait.
+ * Sends each group to all threads that judge, and whoever comes to it first judges it. So they have something to do even while this thread is in
+ * the runtime, and when this thread is idle, it judges small groups that wait.
+ *
+ * @param taken a mark for each group that a thread has come to
  */
 function judgePool(
   judges: readonly OpenThread[],
   here: Pick<GroupJudge, "judge" | "sizeOf">,
-): (task: Task) => Promise<Judgement> {
-  const queue: { readonly task: Task; readonly start: (judged: Promise<Judgement>) => void }[] = [];
-  const before = new Map(judges.map((thread): [OpenThread, number[]] => [thread, []]));
+  taken: Int32Array,
+): JudgePool {
+  const small: { readonly index: number; readonly judge: () => void }[] = [];
+  let count = 0;
   let isHelping = false;
 
-  function handOut(): void {
-    for (const [thread, sizes] of before) {
-      const [first] = queue;
-      if (!first) return;
-      const size = here.sizeOf(first.task.group);
-      const sum = sizes.reduce((all, other) => all + other, size);
-      if (sizes.length >= AT_A_TIME || (sizes.length > 0 && sum > LARGE)) continue;
-      queue.shift();
-      sizes.push(size);
-      const { group, ...values } = first.task;
-      const judged = thread.ask({ kind: "judge", layer: group.layer.name, ...values });
-      first.start(judged as Promise<Judgement>);
-      const end = (): void => {
-        sizes.shift();
-        handOut();
-      };
-      judged.then(end, end);
-    }
+  function help(left: number): boolean {
+    while (small[0] && Atomics.load(taken, small[0].index) !== 0) small.shift();
+    const next = small.length > left ? small.shift() : undefined;
+    if (next && take(taken, next.index)) next.judge();
+    return next !== undefined;
   }
 
-  function help(): void {
-    const place = queue.findIndex(({ task }) => here.sizeOf(task.group) <= MAX_HERE);
-    const [next] = place < 0 ? [] : queue.splice(place, 1);
-    isHelping = next !== undefined;
-    if (!next) return;
-    const { group, actual, sources } = next.task;
-    next.start(
-      Promise.resolve().then(() => here.judge(group, actual, (name) => sources.get(name) as RealTensor)),
-    );
-    setImmediate(help);
+  function keepHelping(): void {
+    isHelping = help(LEFT);
+    if (isHelping) setImmediate(keepHelping);
   }
 
-  return async (task) => {
-    const judged = new Promise<Judgement>((start) => queue.push({ task, start }));
-    handOut();
-    if (!isHelping && queue.length > 0) {
-      isHelping = true;
-      setImmediate(help);
-    }
-    return judged;
+  return {
+    help,
+    judge({ group, actual, sources }) {
+      const index = count++;
+      const request = { kind: "judge", index, layer: group.layer.name, actual, sources } as const;
+      const judged = new Promise<Judgement>((end, fail) => {
+        // Undefined from all but one.
+        for (const thread of judges)
+          thread.ask(request).then((result) => result !== undefined && end(result as Judgement), fail);
+        const judge = (): Judgement => here.judge(group, actual, (name) => sources.get(name) as RealTensor);
+        if (here.sizeOf(group) <= MAX_HERE)
+          small.push({ index, judge: () => end(Promise.resolve().then(judge)) });
+      });
+      if (!isHelping) {
+        isHelping = true;
+        setImmediate(keepHelping);
+      }
+      return judged;
+    },
   };
 }
 
