@@ -406,7 +406,11 @@ function budget(given: readonly Tensor[], subject: string): NodeReader["meter"] 
   return (elements) => {
     computed += elements;
     if (computed > most)
-      throw malformed(subject, "constants that expand without limit", `at most ${most} elements of them`);
+      throw malformed(
+        subject,
+        "constants that expand without limit",
+        `constants of at most ${most} elements`,
+      );
   };
 }
 

@@ -139,7 +139,7 @@ function identifyOrOffer(
   throw new InputError({
     code: "state-dict",
     subject: options.subject,
-    found: `a network and ${again.length} of its tensors again, such as ${quote(again[0] ?? "")}`,
+    found: `a network, and ${again.length} of its tensors a second time, such as ${quote(again[0] ?? "")}`,
     expected: "the state dict of one OSNet",
     remedy:
       offers.length > 0

@@ -29,7 +29,7 @@ const KEYS: readonly Row[] = [
   },
   {
     shownBy: /\.parametrizations\.|\.weight_(?:orig|mask|g|v|u)$/,
-    what: "a model whose weights are computed of others (a weight norm, a spectral norm or pruning)",
+    what: "a model whose weights are computed from other tensors (a weight norm, a spectral norm or pruning)",
     remedy:
       "make them permanent with torch.nn.utils.parametrize.remove_parametrizations, remove_weight_norm, remove_spectral_norm or prune.remove, and save the state dict again",
   },

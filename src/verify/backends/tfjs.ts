@@ -71,8 +71,8 @@ export function tfjsBackend(
         {
           code: "unsupported",
           subject,
-          found: `other numbers in ${name} than in the file for ${firstLine(cause)}`,
-          expected: "the same",
+          found: `other values in ${name} than in the file for ${firstLine(cause)}`,
+          expected: "the same values",
           remedy: "convert the model again",
         },
         { cause },

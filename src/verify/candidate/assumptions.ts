@@ -32,7 +32,7 @@ export function withConditions(
         throw new InputError({
           code: "unsupported",
           subject,
-          found: "an If whose branch in the runtime is not the one that its condition was read as",
+          found: "an If that takes another branch in the runtime than its graph says",
           expected: "conditions that follow from shapes",
           remedy: "export the model without control flow",
         });
@@ -61,8 +61,8 @@ export function withComputed(
         throw new InputError({
           code: "unsupported",
           subject,
-          found: `the constant ${JSON.stringify(name.slice(0, 80))}, which has other numbers in ${backend.name} than were read from the graph`,
-          expected: "the same numbers",
+          found: `the constant ${JSON.stringify(name.slice(0, 80))}, whose values in ${backend.name} are not those that its graph gives`,
+          expected: "the same values",
           remedy: "export the model with its constants folded",
         });
       }

@@ -18,7 +18,7 @@ const copy = (prefix: string, wanted = /./): (readonly [string, Tensor])[] =>
 describe("a network with its tensors again, under a wrapper's prefix that others remove", () => {
   it("is refused, with the key of the other one", () => {
     expect(() => read(copy("module."))).toThrow(
-      `found a network and ${stateDict.size} of its tensors again, such as "module.conv1.bn.num_batches_tracked", expected the state dict of one OSNet; choose the other one with --key module, or`,
+      `found a network, and ${stateDict.size} of its tensors a second time, such as "module.conv1.bn.num_batches_tracked", expected the state dict of one OSNet; choose the other one with --key module, or`,
     );
     expect(read(copy("module."), "module").extra).toEqual([]);
     expect(() => read(copy("module.model."))).toThrow("--key module.model, or");
@@ -26,7 +26,7 @@ describe("a network with its tensors again, under a wrapper's prefix that others
 
   it("is refused if it is one tensor", () => {
     expect(() => read(copy("module.", /^fc\.0\.weight$/))).toThrow(
-      'found a network and 1 of its tensors again, such as "module.fc.0.weight", expected the state dict of one OSNet; remove',
+      'found a network, and 1 of its tensors a second time, such as "module.fc.0.weight", expected the state dict of one OSNet; remove',
     );
   });
 

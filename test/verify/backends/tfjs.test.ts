@@ -209,7 +209,7 @@ describe("tfjs models as candidates", () => {
     const before = tf.memory().numTensors;
     await expect(backend.load([], {}).run(images)).rejects.toMatchObject({
       code: "unsupported",
-      message: expect.stringMatching(/^m: found other numbers in tfjs-wasm .* "conv1\.bn\/kernel"/),
+      message: expect.stringMatching(/^m: found other values in tfjs-wasm .* "conv1\.bn\/kernel"/),
     });
     // tfjs itself never gives back what a constraint makes of a weight.
     expect(tf.memory().numTensors).toBe(before + 1);
@@ -226,7 +226,7 @@ describe("tfjs models as candidates", () => {
     await expect(backend.load([], {}).run(images)).rejects.toMatchObject({
       code: "unsupported",
       message: expect.stringContaining(
-        `found other numbers in tfjs-wasm than in the file for the weight "${name}"`,
+        `found other values in tfjs-wasm than in the file for the weight "${name}"`,
       ),
     });
     other.mockRestore();

@@ -87,7 +87,7 @@ function expectPlain(key: string, subject: string): void {
   throw refusal(
     subject,
     `the key ${JSON.stringify(key.slice(0, 80))}`,
-    "keys of lower-case words, which tfjs and Keras take for the same",
+    "keys of lower-case words, which tfjs and Keras read alike",
   );
 }
 

@@ -1,5 +1,5 @@
 import { describe, expect, it } from "vitest";
-import { rewriting } from "../../src/convert/open/rewritten.js";
+import { rewriting } from "../../../src/convert/open/rewritten.js";
 
 /** Keys and classes as torch 2.15 gives them to an osnet_x0_25 that a tool has rewritten. */
 
@@ -7,8 +7,8 @@ describe("a state dict that a tool has rewritten", () => {
   it.each([
     ["conv1.conv.activation_post_process.eps", "a model prepared for quantisation"],
     ["fc.0._packed_params.dtype", "a quantised model"],
-    ["fc.0.weight_orig", "a model whose weights are computed of others"],
-    ["fc.0.parametrizations.weight.original0", "a model whose weights are computed of others"],
+    ["fc.0.weight_orig", "a model whose weights are computed from other tensors"],
+    ["fc.0.parametrizations.weight.original0", "a model whose weights are computed from other tensors"],
     ["conv1.conv.0.bias", "a model whose batch norms are fused"],
     ["conv1.conv.bias", "a model whose batch norms are fused"],
   ])("is told by %s", (key, what) => {
