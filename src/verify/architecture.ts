@@ -128,9 +128,25 @@ function areOthers(one: OsnetSpec, other: OsnetSpec): boolean {
     [stem.channels, ...stages.slice(0, shared).map(({ blocks }) => blocks[0]?.outChannels)].join();
   // Pooling and the sigmoid do not show in the weights, and are reported separately.
   const backbone = (spec: OsnetSpec): string | undefined =>
-    variantOf({ ...spec, pooling: "avg", head: spec.head && { ...spec.head, loss: "softmax" } });
+    variantOf({ ...inFullWidth(spec), pooling: "avg", head: spec.head && { ...spec.head, loss: "softmax" } });
   const [a, b] = [backbone(one), backbone(other)];
   return widths(one) !== widths(other) || (a !== undefined && b !== undefined && a !== b);
+}
+
+/** The same network in the width that every published family has. */
+function inFullWidth(spec: OsnetSpec): OsnetSpec {
+  const full = variant("osnet_x1_0");
+  return {
+    ...spec,
+    stem: { ...spec.stem, channels: full.stem.channels },
+    stages: spec.stages.map((stage, at) => ({
+      ...stage,
+      blocks: stage.blocks.map((block, index) => {
+        const { inChannels, outChannels } = full.stages[at]?.blocks[index] ?? block;
+        return { ...block, inChannels, outChannels };
+      }),
+    })),
+  };
 }
 
 /** Describes two networks, with further differences if their backbones have the same description. */

@@ -57,6 +57,8 @@ export interface GraphMatch {
    * own weight is the batch norm's weight above.
    */
   readonly factors: ReadonlyMap<string, StoredTensor>;
+  /** By layer, biases of which the file has only the sum. Those among the constants have that sum. */
+  readonly sharedBiases: ReadonlyMap<string, SharedBias>;
   /** How far a layer's constants may be from their unquantised values; empty for a float file. */
   readonly roundings: ReadonlyMap<string, Roundings>;
   /** All differences from the architecture, in network order; empty for a faithful file. */
@@ -65,6 +67,14 @@ export interface GraphMatch {
   readonly computed: ReadonlyMap<string, Tensor>;
   /** Where activations are first rounded to integers, which changes values, not weights. */
   readonly quantised: Difference | undefined;
+}
+
+/** The sum of several layers' biases. */
+export interface SharedBias {
+  /** In network order. */
+  readonly layers: readonly string[];
+  /** One value per channel. */
+  readonly sum: StoredTensor;
 }
 
 /** How to match a file's graph. */
@@ -136,10 +146,10 @@ function sketched(
 }
 
 function assemble(graph: LayerGraph, foreign: ForeignGraph, walked: Walk, subject: string): GraphMatch {
-  const { nodes, absorbed, products, factors, afterInserted, skipped } = walked;
+  const { nodes, absorbed, products, factors, unnamed, afterInserted, skipped } = walked;
   const values = new Map<string, string>();
   const constants = new Map<string, Constants>();
-  const folded = new Set(absorbed);
+  const folded = new Set([...absorbed, ...unnamed]);
   const affine = new Set<string>();
   const readings = new Map<string, Reading>();
   const roundings = new Map<string, Roundings>();
@@ -147,7 +157,7 @@ function assemble(graph: LayerGraph, foreign: ForeignGraph, walked: Walk, subjec
   for (const layer of graph.nodes) {
     const node = nodes.get(layer.name);
     if (!node || skipped.has(layer.name)) continue;
-    if (layer.op.kind === "batchNorm" && isKind(node, "affine") && !products.has(layer.name))
+    if (layer.op.kind === "batchNorm" && isKind(node, "affine") && !factors.has(layer.name))
       affine.add(layer.name);
     if (!folded.has(layer.name) && !isKind(node, "input")) {
       const { value, reading } = afterInserted.get(layer.name) ?? node;
@@ -183,6 +193,7 @@ function assemble(graph: LayerGraph, foreign: ForeignGraph, walked: Walk, subjec
     outputs,
     constants,
     factors,
+    sharedBiases: sharedBiases(walked),
     roundings,
     differences: oneToALayer(differences.filter(({ layer }) => needed.has(layer))).sort(
       (a, b) => (order.get(a.layer) ?? 0) - (order.get(b.layer) ?? 0),
@@ -190,6 +201,15 @@ function assemble(graph: LayerGraph, foreign: ForeignGraph, walked: Walk, subjec
     computed: foreign.computed,
     quantised: quantisedAt(graph, foreign, walked, first.layer),
   };
+}
+
+function sharedBiases({ nodes, absorbed }: Walk): ReadonlyMap<string, SharedBias> {
+  const sums = new Map<StoredTensor, string[]>();
+  for (const [layer, { sharedBias }] of nodes)
+    if (sharedBias && !absorbed.has(layer)) sums.set(sharedBias, [...(sums.get(sharedBias) ?? []), layer]);
+  return new Map(
+    [...sums].flatMap(([sum, layers]) => layers.map((layer) => [layer, { layers, sum }] as const)),
+  );
 }
 
 /** @param result the layer to name if the activation is not a layer's output */

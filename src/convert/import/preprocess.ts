@@ -5,7 +5,7 @@ import { type Difference, difference, nameOf } from "./differences.js";
 import { nodesUpTo } from "./landmarks.js";
 import { MAX_COLOURS, MAX_FACTOR } from "./operators/colours.js";
 import { type ForeignGraph, type ForeignNode, isKind, type Preprocess } from "./operators/foreign.js";
-import { isNchw, NCHW } from "./operators/layouts.js";
+import { axesOf, isNchw, NCHW } from "./operators/layouts.js";
 
 /**
  * What a file does to its input before the network: integer pixels, channels last or in another order, a division by
@@ -142,12 +142,12 @@ export function inputDifferences(
     difference(
       input,
       `channels in the order ${preprocess?.order.join(", ") ?? "0, 1, 2"}, of ${images} that are ${found.order.toUpperCase()}`,
-      wanted.toUpperCase(),
+      found.white !== undefined && stated !== undefined
+        ? `${wanted.toUpperCase()}, or the option --input-order ${found.order}`
+        : wanted.toUpperCase(),
     ),
   ];
 }
-
-const TAKEN = "normalised images, or raw pixels normalised by ImageNet's mean and deviation";
 
 const RGB = 3;
 
@@ -158,13 +158,15 @@ function valuesOf({ constants }: ForeignNode, role: ParameterRole): Float64Array
 
 const { mean: MEAN, deviation: DEVIATION } = IMAGENET;
 
+const TAKEN = `normalised images, or raw pixels normalised by ImageNet's mean [${MEAN.join(", ")}] and deviation [${DEVIATION.join(", ")}]`;
+
 /** Tolerance for constants that were computed with a few roundings in float32, or in float16. */
 const NEAR = { single: 2e-6, half: 2e-3 } as const;
 
 /** Describes a preprocessing in a noun phrase, for reports and notes. */
 export function describePreprocess({ layout, dtype, order, scale, shift, isHalf }: Preprocess): string {
   const steps = [
-    ...(isNchw(layout) ? [] : [`axes ${layout.map((axis) => "NCHW"[axis] ?? "?").join("")}`]),
+    ...(isNchw(layout) ? [] : [`axes ${axesOf(layout)}`]),
     ...(dtype === undefined || dtype.includes("float") ? [] : [`${dtype} pixels`]),
     ...(order.every((channel, at) => channel === at) ? [] : [`channels in the order ${order.join(", ")}`]),
     ...normalisation(scale, shift, isHalf),
@@ -204,6 +206,49 @@ function normalisation(
   for (const white of [255, 1])
     if (isImageNet(scale, shift, white, isHalf))
       return [`normalised by ImageNet's mean and deviation from values of 0 to ${white}`];
-  const list = (values: readonly number[]): string => values.map((value) => value.toPrecision(5)).join(", ");
-  return [`× [${list(scale)}] + [${list(shift)}], which is not torchreid's normalisation`];
+  // As programs write it: the mean and deviation of values from 0 to 1, unless they are normalised as they are.
+  const isDivided = scale.every((value) => Math.abs(value) < 0.1);
+  const white = isDivided ? 255 : 1;
+  const found = {
+    mean: shift.map((value, channel) => -value / ((scale[channel] ?? 1) * white)),
+    deviation: scale.map((value) => 1 / (value * white)),
+  };
+  const cause = CAUSES.find(
+    ([, { mean, deviation }]) => isNear(found.mean, mean) && isNear(found.deviation, deviation),
+  )?.[0];
+  const list = (values: readonly number[]): string =>
+    values.map((value) => Number(value.toPrecision(5)) || 0).join(", ");
+  return [
+    `a normalisation by the mean [${list(found.mean)}] and the deviation [${list(found.deviation)}]${isDivided ? " from values of 0 to 255" : ""}, which is not torchreid's normalisation${cause === undefined ? "" : ` (${cause})`}`,
+  ];
+}
+
+const IDLE = { mean: [0, 0, 0], deviation: [1, 1, 1] } as const;
+const times = (values: readonly number[], factor: number): readonly number[] =>
+  values.map((value) => value * factor);
+
+/** Normalisations that programs have instead, and what they did. */
+const CAUSES: readonly (readonly [
+  string,
+  { readonly mean: readonly number[]; readonly deviation: readonly number[] },
+])[] = [
+  ["only divided by 255", IDLE],
+  ["scaled to -1 … 1", { mean: [0.5, 0.5, 0.5], deviation: [0.5, 0.5, 0.5] }],
+  ["not divided by the deviation", { ...IDLE, mean: MEAN }],
+  ["without the mean", { ...IDLE, deviation: DEVIATION }],
+  ["multiplied by the deviation", { mean: MEAN, deviation: DEVIATION.map((value) => 1 / value) }],
+  ["ImageNet's, in the order of BGR", { mean: MEAN.toReversed(), deviation: DEVIATION.toReversed() }],
+  ["ImageNet's mean in the order of BGR", { mean: MEAN.toReversed(), deviation: DEVIATION }],
+  ["ImageNet's deviation in the order of BGR", { mean: MEAN, deviation: DEVIATION.toReversed() }],
+  ["mean and deviation exchanged", { mean: DEVIATION, deviation: MEAN }],
+  ["divided by 256, not 255", { mean: times(MEAN, 256 / 255), deviation: times(DEVIATION, 256 / 255) }],
+  ["Caffe's means of BGR", { ...IDLE, mean: [103.939, 116.779, 123.68] }],
+  ["Caffe's means in the order of RGB", { ...IDLE, mean: [123.68, 116.779, 103.939] }],
+];
+
+function isNear(values: readonly number[], wanted: readonly number[]): boolean {
+  return (
+    values.length === wanted.length &&
+    values.every((value, at) => Math.abs(value - (wanted[at] ?? 0)) < 1e-3 * Math.max(1, Math.abs(value)))
+  );
 }

@@ -22,6 +22,8 @@ export interface Trail {
   readonly absorbed: Set<string>;
   readonly products: Map<string, Constants>;
   readonly factors: Map<string, StoredTensor>;
+  /** Layers whose value is not in the file although their constants are. */
+  readonly unnamed: Set<string>;
   readonly skipped: ReadonlySet<string>;
   /** By layer, the last of the operators inserted after it, which its readers read. */
   readonly afterInserted: ReadonlyMap<string, ForeignNode>;
@@ -83,6 +85,7 @@ export function startTrail(
     absorbed: new Set(),
     products: new Map(),
     factors: new Map(),
+    unnamed: new Set(),
     skipped,
     afterInserted,
     foldsAll: normed === 0,

@@ -4,6 +4,7 @@ import { toReal } from "../../core/tensor-cast.js";
 import type { StoredTensor } from "../formats/tfjs/model.js";
 import { type Difference, nameOf, nameOfKind } from "./differences.js";
 import { alignedBlocks, type BlockLandmarks, blockNames, depthOf, termsOf } from "./landmarks.js";
+import { uniform } from "./operators/constants.js";
 import { type Constants, type ForeignGraph, type ForeignNode, hasBias, isKind } from "./operators/foreign.js";
 import { insertedBetween, passInserted, recover, recoverInput, startTrail, type Trail } from "./trail.js";
 
@@ -22,6 +23,8 @@ export interface Walk {
   readonly products: ReadonlyMap<string, Constants>;
   /** By batch norm with such products, the factor that the file applies after the linear layer. */
   readonly factors: ReadonlyMap<string, StoredTensor>;
+  /** Layers whose value is not in the file although their constants are. */
+  readonly unnamed: ReadonlySet<string>;
   /** By layer, the last of the operators inserted after it, which its readers read. */
   readonly afterInserted: ReadonlyMap<string, ForeignNode>;
   /** Layers that the file lacks. Their readers read the input of the missing layer. */
@@ -49,12 +52,13 @@ export function walk(layers: LayerGraph, foreign: ForeignGraph, blocks: readonly
     else matchUnary(trail, layer);
     passInserted(trail, layer);
   }
-  const { found, absorbed, products, factors, afterInserted, skipped } = trail;
+  const { found, absorbed, products, factors, unnamed, afterInserted, skipped } = trail;
   return {
     nodes: found,
     absorbed,
     products,
     factors,
+    unnamed,
     afterInserted,
     skipped,
     differences: trail.findings(),
@@ -124,7 +128,19 @@ function matchBatchNorm(trail: Trail, layer: LayerNode): void {
     (next.length > 1 || (isKind(source, "conv") && trail.foldsMost));
   const norm = next.find((node) => isKind(node, "batchNorm") || (isKind(node, "affine") && !isFolded));
   if (norm) {
-    if (isKind(source, "conv") && hasBias(source)) trail.note(layer, "a bias before it", "none");
+    const steps = isKind(norm, "affine") ? stepsOf(trail, norm) : [];
+    const isShifted = isKind(source, "conv") && hasBias(source);
+    const whole =
+      steps.length > 0 &&
+      (steps.length > 1 || isShifted) &&
+      wholeOf(trail, isShifted ? [source, ...steps] : steps);
+    if (whole) {
+      trail.accept(layer, steps.at(-1) ?? norm);
+      trail.products.set(layer.name, whole);
+      if (isShifted) trail.unnamed.add(input);
+      return;
+    }
+    if (isShifted) trail.note(layer, "a bias before it", "none");
     trail.accept(layer, norm);
     const product =
       isKind(source, "linear") && isKind(norm, "affine") && productOf(source, norm, trail.isHalf);
@@ -141,6 +157,54 @@ function matchBatchNorm(trail: Trail, layer: LayerNode): void {
     trail.absorbed.add(input);
   } else recover(trail, layer, source);
 }
+
+/** A batch norm as it is defined, in several products and sums: (x − μ) / σ · γ + β. */
+function stepsOf({ consumersOf, isFree, outputs }: Trail, first: ForeignNode): readonly ForeignNode[] {
+  const steps = [first];
+  for (let last = first; steps.length < MAX_STEPS_OF_NORM && !outputs.includes(last); ) {
+    const [only, ...others] = consumersOf(last);
+    // A product with one number is an operator of its own.
+    const isStep = only && isKind(only, "affine") && others.length === 0 && isFree(only) && !isUniform(only);
+    if (!isStep) break;
+    steps.push(only);
+    last = only;
+  }
+  return steps;
+}
+
+const MAX_STEPS_OF_NORM = 4;
+
+function isUniform({ constants }: ForeignNode): boolean {
+  return Object.values(constants).every((tensor) => uniform(tensor) !== undefined);
+}
+
+/** Products and sums one after another as one product and one sum; undefined if numbers may overflow on the way. */
+function wholeOf({ isHalf }: Trail, steps: readonly ForeignNode[]): Constants | undefined {
+  const { channels = 0 } = steps[0]?.form ?? {};
+  const [scale, shift] = [new Float64Array(channels).fill(1), new Float64Array(channels)];
+  for (const { op, constants } of steps) {
+    const [factors, terms] = [op.kind === "affine" ? constants.weight : undefined, constants.bias].map(
+      (tensor) => tensor && toReal(tensor, "constant").data,
+    );
+    for (const tensor of [factors, terms])
+      if (tensor && (tensor.length !== channels || tensor.some((value) => !(Math.abs(value) <= MAX_STEP))))
+        return undefined;
+    for (let at = 0; at < channels; at++) {
+      const factor = factors?.[at] ?? 1;
+      scale[at] = (scale[at] ?? 0) * factor;
+      shift[at] = (shift[at] ?? 0) * factor + (terms?.[at] ?? 0);
+    }
+  }
+  const vector = (data: Float64Array): StoredTensor => ({
+    dtype: "float32",
+    shape: [channels],
+    data: Float32Array.from(data),
+  });
+  return isHalf ? undefined : { weight: vector(scale), bias: vector(shift) };
+}
+
+/** Larger than the factors and means of trained norms are; its square times any activation is finite. */
+const MAX_STEP = 2 ** 16;
 
 function isNorm(node: ForeignNode): boolean {
   return isKind(node, "trainingNorm", "instanceNorm", "layerNorm");

@@ -371,8 +371,16 @@ function refused(
 ): InputError {
   if (cause instanceof InputError) return cause;
   const found = `${runtime} failed on images ${formatShape(shape)} (${firstLine(cause)})`;
-  const remedy = "use images of the size the model was exported for, or export it again";
-  return new InputError({ code: "tensor", subject, found, remedy }, { cause });
+  return new InputError({ code: "tensor", subject, found, remedy: remedyOf(found) }, { cause });
+}
+
+/** What the user can do about an error, by onnxruntime's words for it. */
+function remedyOf(error: string): string {
+  if (/bfloat16/.test(error))
+    return "export the model in float32 or float16: onnxruntime has no convolutions in bfloat16";
+  return /invalid model|not implemented/i.test(error)
+    ? "export the model again"
+    : "use images of the size the model was exported for, or export it again";
 }
 
 function toTensor(value: OnnxruntimeTensor, subject: string): RealTensor {

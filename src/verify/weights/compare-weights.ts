@@ -113,17 +113,37 @@ function compareConstants(
   const statistics = new Map<string, boolean>();
   const biasesOff: string[] = [];
   let [compared, identical, different, foldedCount, rounded, quantised] = [0, 0, 0, 0, 0, 0];
+  const mergedInto = (node: LayerNode): LayerNode | undefined => {
+    const source = nodes.get(node.inputs[0] ?? "");
+    return node.op.kind === "batchNorm" && source && absorbed.has(source.name) ? source : undefined;
+  };
+  const productsOf = (node: LayerNode) => {
+    const merged = mergedInto(node);
+    return merged || match?.affine.has(node.name) ? refold(merged, node, stateDict) : undefined;
+  };
+  const expectedOf = (node: LayerNode, products = productsOf(node)): ReadonlyMap<ParameterRole, Expected> => {
+    return products ? (isLifted ? withLostTerms(products) : products) : trained(node, stateDict);
+  };
   for (const node of graph.nodes) {
     if (!needed.has(node.name) || absorbed.has(node.name)) continue;
     // A layer that the file lacks is a fault of its structure.
     if (match && !match.constants.has(node.name) && explained(node)) continue;
-    const source = nodes.get(node.inputs[0] ?? "");
-    const merged = node.op.kind === "batchNorm" && source && absorbed.has(source.name) ? source : undefined;
+    const merged = mergedInto(node);
     if (merged) foldedCount++;
-    const isProduct = merged !== undefined || match?.affine.has(node.name) === true;
-    const products = isProduct ? refold(merged, node, stateDict) : undefined;
-    const expected = products ? (isLifted ? withLostTerms(products) : products) : trained(node, stateDict);
-    const found = find(node, [...expected.keys()]);
+    const products = productsOf(node);
+    const isProduct = products !== undefined;
+    const shared = match?.sharedBiases.get(node.name);
+    const own = expectedOf(node, products);
+    const expected = shared
+      ? withSum(
+          own,
+          shared.layers[0] === node.name
+            ? shared.layers.map((layer) => expectedOf(nodes.get(layer) ?? node).get("bias"))
+            : [],
+        )
+      : own;
+    const found = new Map(find(node, [...own.keys()]));
+    if (shared) found.set("bias", shared.sum);
     const ulps = isProduct && !match && !isLifted ? 1 : 0;
     const problems: string[] = [];
     const differing: ParameterRole[] = [];
@@ -292,6 +312,28 @@ function hasWideSteps(values: Float32Array, halves: Float32Array, weights: Expec
     const most = Math.max(own, beside);
     return own > NOTHING * all && 2 * half * MIN_LEVELS > most;
   });
+}
+
+/** Constants with the sum of several biases in place of a layer's own; without a bias if there are none. */
+function withSum(
+  own: ReadonlyMap<ParameterRole, Expected>,
+  biases: readonly (Expected | undefined)[],
+): ReadonlyMap<ParameterRole, Expected> {
+  const terms = biases.flatMap((bias) => bias ?? []);
+  const total = (of: (term: Expected) => number): number => terms.reduce((sum, term) => sum + of(term), 0);
+  const { length = 0 } = terms[0]?.values ?? {};
+  const sum: Expected = {
+    values: filled(new Float32Array(length), (index) => total(({ values }) => values[index] ?? 0)),
+    bounds: once(() =>
+      filled(new Float64Array(length), (index) =>
+        total(
+          ({ values, bounds }) => (bounds?.()[index] ?? 0) + 2 ** -23 * Math.abs(values[index] as number),
+        ),
+      ),
+    ),
+  };
+  const others = [...own].filter(([role]) => role !== "bias");
+  return new Map(length > 0 ? [...others, ["bias", sum]] : others);
 }
 
 interface Expected {

@@ -4,6 +4,7 @@ import { foldBatchNorm } from "../../../src/convert/export/weights.js";
 import { decodeOnnx } from "../../../src/convert/formats/onnx/decode.js";
 import { encodeOnnx } from "../../../src/convert/formats/onnx/encode.js";
 import type { OnnxModel } from "../../../src/convert/formats/onnx/model.js";
+import { describePreprocess } from "../../../src/convert/import/preprocess.js";
 import type { SourceFile } from "../../../src/convert/open/open-file.js";
 import { castFloat, toReal } from "../../../src/core/tensor-cast.js";
 import type { Verification } from "../../../src/verify/candidate/candidate.js";
@@ -14,9 +15,13 @@ import {
   anonymous,
   dropNode,
   inNhwc,
+  inputOf,
+  int64,
   onIntegers,
+  operator,
   replaceNode,
   takingPixels,
+  withConstants,
 } from "../../convert/import/graphs.js";
 import { missing, readFixture } from "../../fixtures.js";
 import { tinyCheckpoint } from "../../mutation/families.js";
@@ -188,6 +193,23 @@ describe("a file that works on its values in another way", () => {
   it("raw pixels are RGB unless somebody says otherwise", async () => {
     const { faults } = await report(theirs(true, takingPixels));
     expect(faults).toMatchObject([{ layer: "images", kind: "structure" }]);
+    expect(faults[0]?.explanation).toContain("--input-order bgr");
+  });
+
+  it("a reshape in the place of a transpose is the only fault", async () => {
+    const { faults } = await report(
+      theirs(true, (model) => {
+        const changed = replaceNode(takingPixels(model), "p.nchw", (node) =>
+          operator("Reshape", [inputOf(node), "p.shape"], "p.nchw"),
+        );
+        const [, channels = 0, ...plane] = model.graph.inputs[0]?.shape ?? [];
+        return withConstants(changed, { "p.shape": int64(-1, ...[channels, ...plane].map(Number)) });
+      }),
+      REFERENCE,
+      FED_BGR,
+    );
+    expect(faults).toMatchObject([{ layer: "images", kind: "structure" }]);
+    expect(faults[0]?.explanation).toContain("found Reshape to NCHW");
   });
 
   it("another normalisation is named", async () => {
@@ -205,7 +227,19 @@ describe("a file that works on its values in another way", () => {
       FED_BGR,
     );
     expect(faults).toMatchObject([{ layer: "images", kind: "structure" }]);
-    expect(faults[0]?.explanation).toContain("which is not torchreid's normalisation");
+    expect(faults[0]?.explanation).toContain(
+      "a normalisation by the mean [0.485, 0.456, 0.406] and the deviation [0.5, 0.224, 0.225] from values of 0 to 255",
+    );
+    const pixels = {
+      layout: [0, 1, 2, 3],
+      dtype: "uint8",
+      order: [0, 1, 2],
+      isHalf: false,
+      unknown: [],
+    } as const;
+    const white = [1 / 255, 1 / 255, 1 / 255];
+    const divided = describePreprocess({ ...pixels, scale: white, shift: [0, 0, 0] });
+    expect(divided).toContain("which is not torchreid's normalisation (only divided by 255)");
   });
 
   it("integers: weights are quantised and not faults, the loss is", async () => {

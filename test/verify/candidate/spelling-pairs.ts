@@ -27,6 +27,8 @@ export interface Pair {
   readonly twin?: "numeric" | "structural" | "elsewhere";
   /** The operator set, if not 13. */
   readonly opset?: number;
+  /** Whether batch norms are folded. Default: true. */
+  readonly fold?: boolean;
 }
 
 /** The same nodes, with a number that is right and one that is not. */
@@ -35,7 +37,7 @@ export function pair<T>(
   name: string,
   [right, wrong]: readonly [T, T],
   edit: (number: T) => OnnxEdit,
-  more: Pick<Pair, "family" | "twin" | "opset"> = {},
+  more: Pick<Pair, "family" | "twin" | "opset" | "fold"> = {},
 ): Pair {
   return { name, layer, right: edit(right), wrong: edit(wrong), ...more };
 }
@@ -64,8 +66,12 @@ export const behind = (
 /** The numbers from 0 on. */
 export const upTo = (count: number): readonly number[] => Array.from({ length: count }, (_, i) => i);
 
-function written({ family = "block", opset = 13 }: Pair, edit: OnnxEdit, isNamed: boolean): Uint8Array {
-  const bytes = convert(tinyCheckpoint(family), { opset });
+function written(
+  { family = "block", opset = 13, fold = true }: Pair,
+  edit: OnnxEdit,
+  isNamed: boolean,
+): Uint8Array {
+  const bytes = convert(tinyCheckpoint(family), { opset, fold });
   return rewriteOnnx(bytes, (model) => (isNamed ? edit(model) : anonymous(edit(model))));
 }
 

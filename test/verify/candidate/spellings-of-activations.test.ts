@@ -25,7 +25,39 @@ function chain(x: string, y: string, factors: readonly string[]): readonly OnnxN
   );
 }
 
+const SIGMOID = "conv2.0.gate[2].gate_activation";
+const sigmoid = (
+  name: string,
+  numbers: readonly [number, number],
+  nodes: (x: string, y: string) => readonly OnnxNode[],
+): Pair =>
+  pair(
+    SIGMOID,
+    name,
+    numbers,
+    (k) => at(SIGMOID, nodes, { k: scalar(k), half: scalar(0.5), one: scalar(1) }),
+    {
+      twin: "structural",
+    },
+  );
+
+const SIGMOIDS: readonly Pair[] = [
+  sigmoid("½ + tanh(x / 2) / 2", [0.5, 0.25], (x, y) => [
+    onnxNode("a", "Mul", [x, "k"]),
+    onnxNode("b", "Tanh", ["a"]),
+    onnxNode("c", "Mul", ["b", "half"]),
+    onnxNode(y, "Add", ["half", "c"]),
+  ]),
+  sigmoid("(1 + tanh(x / 2)) / 2", [2, 3], (x, y) => [
+    onnxNode("a", "Mul", [x, "half"]),
+    onnxNode("b", "Tanh", ["a"]),
+    onnxNode("c", "Add", ["b", "one"]),
+    onnxNode(y, "Div", ["c", "k"]),
+  ]),
+];
+
 const ACTIVATIONS: readonly Pair[] = [
+  ...SIGMOIDS,
   relu("Where(x > 0, x, 0)", [0, 0.25], (k) =>
     at(RELU, (x, y) => [onnxNode("c", "Greater", [x, "k"]), onnxNode(y, "Where", ["c", x, "zero"])], {
       k: scalar(k),

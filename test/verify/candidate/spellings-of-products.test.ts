@@ -38,7 +38,42 @@ const mean = (x: string, y: string): OnnxNode => onnxNode(y, "ReduceMean", [x], 
 const lastMean = (x: string, y: string): OnnxNode => onnxNode(y, "ReduceMean", [x], { axes: ints(-1) });
 const EPSILON: readonly [number, number] = [1e-5, 1e-3];
 
+const BATCH_NORM = "conv2.0.conv2b.0.bn";
+const vectorOf = (values: Tensor): Tensor => ({ ...values, shape: [values.data.length, 1, 1] }) as Tensor;
+
+/** (x − μ) / √(σ² + ε) · γ + β, operator by operator. */
+const BATCH_NORMS: readonly Pair[] = [
+  pair(
+    BATCH_NORM,
+    "a batch norm as four operators",
+    EPSILON,
+    (k) => (model) => {
+      const { nodes, initializers } = model.graph;
+      const [, ...names] = nodes.find(({ outputs }) => outputs[0] === BATCH_NORM)?.inputs ?? [];
+      const [gamma, beta, mean, variance] = names.map((name) => initializers.get(name) as Tensor);
+      const root = Float32Array.from(variance?.data as Float32Array, (value) => Math.sqrt(value + k));
+      return at(
+        BATCH_NORM,
+        (x, y) => [
+          onnxNode("c", "Sub", [x, "mean"]),
+          onnxNode("n", "Div", ["c", "root"]),
+          onnxNode("s", "Mul", ["n", "gamma"]),
+          onnxNode(y, "Add", ["s", "beta"]),
+        ],
+        {
+          mean: vectorOf(mean as Tensor),
+          root: vectorOf({ ...(variance as Tensor<"float32">), data: root }),
+          gamma: vectorOf(gamma as Tensor),
+          beta: vectorOf(beta as Tensor),
+        },
+      )(model);
+    },
+    { twin: "numeric", fold: false },
+  ),
+];
+
 const NORMS: readonly Pair[] = [
+  ...BATCH_NORMS,
   norm(
     "an instance norm by E[x²] − μ²",
     EPSILON,

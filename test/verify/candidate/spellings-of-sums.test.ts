@@ -152,4 +152,47 @@ const COPIES: Pair = pair(
   },
 );
 
-testPairs(COPIES, ...SUMS, ...MEANS);
+const [SHORTCUT, MAIN, RESIDUAL] = ["conv2.0.downsample.bn", "conv2.0.conv3.bn", "conv2.0.add"];
+
+/** Convolutions without their biases, whose sum is added to theirs, as TensorFlow's optimiser writes it. */
+function biasesBehind(factor: number): OnnxEdit {
+  return (model: OnnxModel): OnnxModel => {
+    const { nodes, initializers } = model.graph;
+    const biasOf = (output: string): Tensor<"float32"> =>
+      initializers.get(
+        nodes.find(({ outputs }) => outputs[0] === output)?.inputs[2] ?? "",
+      ) as Tensor<"float32">;
+    const [a, b] = [MAIN, SHORTCUT].map((output) => biasOf(output).data);
+    const data = Float32Array.from(a ?? [], (value, at) => factor * (value + (b?.[at] ?? 0)));
+    return {
+      ...model,
+      graph: {
+        ...model.graph,
+        nodes: nodes.flatMap((node) => {
+          const [output = ""] = node.outputs;
+          if (output === MAIN || output === SHORTCUT) return { ...node, inputs: node.inputs.slice(0, 2) };
+          if (output !== RESIDUAL) return node;
+          return [
+            { ...node, name: "bare", outputs: ["bare"] },
+            onnxNode(RESIDUAL, "Add", ["biases", "bare"]),
+          ];
+        }),
+        initializers: new Map(initializers).set("biases", {
+          dtype: "float32",
+          shape: [data.length, 1, 1],
+          data,
+        }),
+      },
+    };
+  };
+}
+
+const BIASES: Pair = pair(
+  MAIN,
+  "the sum of two convolutions' biases behind their sum",
+  [1, 1.001],
+  biasesBehind,
+  { twin: "numeric" },
+);
+
+testPairs(COPIES, BIASES, ...SUMS, ...MEANS);

@@ -33,14 +33,18 @@ export function encodeTensor(name: string, { dtype, shape, data }: Tensor): ITen
 export function decodeTensor(proto: ITensorProto, file: OnnxSource): Tensor {
   const subject = `tensor ${JSON.stringify(proto.name ?? "")} of ${file.subject}`;
   const dtype = codeToDType(proto.dataType ?? 0);
-  if (!dtype)
+  if (!dtype) {
+    const code = proto.dataType ?? 0;
     throw refusal(
       subject,
-      `element type ${proto.dataType ?? 0}`,
-      "a floating-point, integer or boolean type",
-      "export the model in float32",
+      `element type ${OTHER_TYPES.get(code) ?? code}`,
+      "a floating-point or boolean type, or an integer type of networks in float or in 8 bits",
+      QUANTISED_TYPES.has(code)
+        ? "use the float model that it was quantised from"
+        : "export the model in float32",
       "unsupported",
     );
+  }
   const shape = (proto.dims ?? []).map((dimension) => int64ToNumber(dimension));
   const count = elementCount(shape);
   if (shape.some((dimension) => dimension < 0) || proto.segment)
@@ -56,6 +60,24 @@ export function decodeTensor(proto: ITensorProto, file: OnnxSource): Tensor {
   if (!isAligned(bytes, dtype)) countCopy(file, bytes.length);
   return { dtype, shape, data: rawElements(bytes, dtype, count) };
 }
+
+/** TensorProto.DataType codes of types outside `DType`. */
+const OTHER_TYPES: ReadonlyMap<number, string> = new Map([
+  [4, "uint16"],
+  [8, "string"],
+  [12, "uint32"],
+  [13, "uint64"],
+  [14, "complex64"],
+  [15, "complex128"],
+  [17, "float8e4m3fn"],
+  [18, "float8e4m3fnuz"],
+  [19, "float8e5m2"],
+  [20, "float8e5m2fnuz"],
+  [21, "uint4"],
+  [22, "int4"],
+  [23, "float4e2m1"],
+]);
+const QUANTISED_TYPES: ReadonlySet<number> = new Set([4, 17, 18, 19, 20, 21, 22, 23]);
 
 function elements(proto: ITensorProto, dtype: DType, count: number, subject: string): Tensor["data"] {
   const array = DTYPES[dtype];

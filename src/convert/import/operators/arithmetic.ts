@@ -1,6 +1,7 @@
 import type { Tensor } from "../../../core/tensor.js";
 import { toReal } from "../../../core/tensor-cast.js";
-import { factorOf, isExactFactor, isFloat, perChannel, transposed, uniform } from "./constants.js";
+import type { StoredTensor } from "../../formats/tfjs/model.js";
+import { channelVector, factorOf, isExactFactor, isFloat, transposed, uniform } from "./constants.js";
 import {
   type Constants,
   type ForeignNode,
@@ -86,21 +87,13 @@ function pointwise(input: ForeignNode, matrix: Tensor, value: string, layout: La
 
 function linear(input: ForeignNode, weight: Tensor, value: string, bias?: Tensor): Value | undefined {
   const [outFeatures = 0, inFeatures = 0] = weight.shape;
-  const vector = bias && perChannel(bias, { rank: "flat", channels: outFeatures });
+  const form: Form = { rank: "flat", channels: outFeatures };
+  const vector = channelVector(bias, form);
   if (bias && !vector) return undefined;
-  return nodeValue(
-    { kind: "linear", inFeatures, outFeatures },
-    [input],
-    { rank: "flat", channels: outFeatures },
-    value,
-    // A bias that is already a vector is passed on bit for bit.
-    {
-      weight,
-      ...(bias && vector
-        ? { bias: bias.shape.length === 1 && bias.shape[0] === outFeatures ? bias : vector }
-        : {}),
-    },
-  );
+  return nodeValue({ kind: "linear", inFeatures, outFeatures }, [input], form, value, {
+    weight,
+    ...(vector ? { bias: vector } : {}),
+  });
 }
 
 export const readAdd: OperatorReader = ({ inputs, output }) => {
@@ -169,17 +162,46 @@ function shifted(input: ForeignNode, constant: Tensor | undefined, value: string
   // Programs start sums at 0.
   if (constant && isOneNumber(constant, input.form) && Number(constant.data[0]) === 0)
     return { kind: "node", node: input };
-  const bias = constant && perChannel(constant, input.form);
+  const bias = channelVector(constant, input.form);
   if (!bias) return undefined;
-  // If the constant is already a vector, its bits are the checkpoint's.
-  const { bias: own } = input.constants;
-  const takes = isKind(input, "conv", "linear", "affine") ? !own : isUnshifted(input);
-  if (takes) return replaced(input, { value, constants: { ...input.constants, bias } });
-  return nodeValue({ kind: "affine" }, [input], input.form, value, { bias });
+  if (takesBias(input)) return replaced(input, { value, constants: { ...input.constants, bias } });
+  return (
+    shiftedTerms(input, bias, value) ?? nodeValue({ kind: "affine" }, [input], input.form, value, { bias })
+  );
+}
+
+function takesBias(node: ForeignNode): boolean {
+  return isKind(node, "conv", "linear", "affine") ? !node.constants.bias : isUnshifted(node);
+}
+
+/**
+ * A sum plus a vector as the sum of terms with biases: TensorFlow's optimiser adds the constants of sums last, all at once. Between two
+ * terms that have no bias it is halved, which is exact; their own are not in the file.
+ */
+function shiftedTerms(sum: ForeignNode, bias: StoredTensor, value: string): Value | undefined {
+  const terms = isKind(sum, "add") ? sum.inputs.filter(takesBias) : [];
+  if (terms.length === 0 || terms.length > 2 || new Set(sum.inputs).size < sum.inputs.length)
+    return undefined;
+  const { shape, data } = toReal(bias, "bias");
+  const isOne = terms.length === 1;
+  const part: Tensor = isOne
+    ? bias
+    : { dtype: "float32", shape, data: Float32Array.from(data, (each) => each / 2) };
+  const inputs = sum.inputs.map((term) =>
+    terms.includes(term)
+      ? {
+          ...term,
+          value: undefined,
+          constants: { ...term.constants, bias: part },
+          ...(isOne ? {} : { sharedBias: bias }),
+        }
+      : term,
+  );
+  return replaced(sum, { inputs, value });
 }
 
 function multiplied(input: ForeignNode, constant: Tensor, value: string, isHalf = false): Value | undefined {
-  const weight = perChannel(constant, input.form);
+  const weight = channelVector(constant, input.form);
   const isIdle = (weight ?? isOneNumber(constant, input.form)) && uniform(constant) === 1;
   if (isIdle) return { kind: "node", node: input };
   if (!weight) return undefined;

@@ -105,6 +105,14 @@ export function perChannel(tensor: Tensor, { rank, channels }: Form): Tensor<"fl
   return { ...tensor, dtype: "float32", shape: [channels], data };
 }
 
+/** The same, bit for bit and in its own type if the constant has a value for each channel. */
+export function channelVector(tensor: Tensor | undefined, form: Form): Tensor | undefined {
+  const vector = tensor && perChannel(tensor, form);
+  return vector?.data.length === tensor?.data.length && vector
+    ? ({ ...tensor, shape: vector.shape } as Tensor)
+    : vector;
+}
+
 /** The number that all elements of a constant are; undefined if they differ. */
 export function uniform(tensor: Tensor): number | undefined {
   if (!isFloat(tensor) || tensor.data.length === 0) return undefined;

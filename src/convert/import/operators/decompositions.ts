@@ -1,13 +1,12 @@
 import type { Tensor } from "../../../core/tensor.js";
 import type { NormFloor } from "../../export/options.js";
-import { perChannel, uniform } from "./constants.js";
+import { channelVector, uniform } from "./constants.js";
 import {
   type ClipBounds,
   type Constants,
   type ForeignKind,
   type ForeignNode,
   type ForeignOp,
-  type Form,
   isKind,
   type NearMiss,
   type Value,
@@ -77,6 +76,16 @@ const DECOMPOSITIONS: readonly Decomposition[] = [
     misses: { "1": "a constant other than 1" },
   },
   {
+    kind: "sigmoid",
+    formulas: ["(1 + Tanh(x / 2)) / 2", "Tanh(x / 2) / 2 + 0.5", "1 - Sigmoid(-x)"],
+    means: activation({ kind: "sigmoid" }),
+    misses: {
+      "1": "a constant other than 1",
+      "2": "a factor other than a half",
+      "0.5": "a constant other than a half",
+    },
+  },
+  {
     kind: "l2Normalize",
     formulas: ["x / length~Length:channels(x)", "x / length~(square~Sum:channels(x ^ 2) ^ 0.5)"],
     means: l2Normalized,
@@ -141,7 +150,7 @@ function norm(kind: "instanceNorm" | "layerNorm", mean: string): Decomposition {
   const means: Meaning = (x, { epsilon, weight, bias }, value) => {
     const added = numberOf(epsilon);
     if (added === undefined) return "an epsilon that is not one number";
-    const [factor, shift] = [weight, bias].map((term) => vectorOf(term?.constant, x.form));
+    const [factor, shift] = [weight, bias].map((term) => channelVector(term?.constant, x.form));
     if (weight && !factor) return "a weight that is not one number per channel";
     if (bias && !shift) return "a bias that is not one number per channel";
     const constants: Constants = { ...(factor ? { weight: factor } : {}), ...(shift ? { bias: shift } : {}) };
@@ -157,14 +166,6 @@ function norm(kind: "instanceNorm" | "layerNorm", mean: string): Decomposition {
     "2": "a power other than a square",
   };
   return { kind, formulas, means, misses };
-}
-
-/** A constant with one value per channel as a vector, bit for bit; or one for all. */
-function vectorOf(tensor: Tensor | undefined, form: Form): Tensor | undefined {
-  const vector = tensor && perChannel(tensor, form);
-  return vector?.data.length === tensor?.data.length && vector
-    ? ({ ...tensor, shape: vector.shape } as Tensor)
-    : vector;
 }
 
 function activation(op: ForeignOp): Meaning {

@@ -130,6 +130,8 @@ export interface ForeignNode<K extends ForeignKind = ForeignKind> {
   /** Its inputs that are not constants. */
   readonly inputs: readonly ForeignNode[];
   readonly constants: Constants;
+  /** Of several biases the file may have only the sum, which is this; the bias above is a part of it. */
+  readonly sharedBias?: StoredTensor;
   readonly form: Form;
   /** The ONNX value of its output; undefined if it is not a value of the file. */
   readonly value: string | undefined;

@@ -15,6 +15,11 @@ export function isNchw(layout: Layout): boolean {
   return layout.every((axis, at) => axis === at);
 }
 
+/** A layout in letters: NHWC. */
+export function axesOf(layout: Layout): string {
+  return layout.map((axis) => "NCHW"[axis] ?? "?").join("");
+}
+
 /** The layout of a value whose axes are put in another order. */
 export function permuted(layout: Layout, order: readonly number[]): Layout {
   return order.map((axis) => layout[axis] ?? axis);

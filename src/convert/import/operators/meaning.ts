@@ -4,17 +4,18 @@ import {
   type ForeignNode,
   type ForeignOp,
   isKind,
+  type Layout,
   type NearMiss,
   type Pieces,
   type Value,
 } from "./foreign.js";
-import { ELEMENTWISE, laidOut, onNchw } from "./layouts.js";
+import { axesOf, ELEMENTWISE, isNchw, laidOut, NCHW, NHWC, onNchw } from "./layouts.js";
 import { clipBounds, ON_WHOLE_NUMBERS, piecesOf, simplest } from "./pieces.js";
 import { inPlanes, joinedForm, ofStacked, onMap } from "./planes.js";
 import { laterOutput } from "./quantised.js";
 import { readerOf } from "./readers.js";
 import { passedOn } from "./reshape.js";
-import { chosenSizes, readPlaces, sizesPassedOn, wholeArithmetic } from "./shapes.js";
+import { chosenSizes, readPlaces, reshapeTarget, sizesPassedOn, wholeArithmetic } from "./shapes.js";
 import { asNode, attributeOrInput, int, type OperatorSite } from "./site.js";
 
 /** What an output of an operator is: of one that no reader knows, an operator by its name. */
@@ -128,6 +129,18 @@ function withExchanges(site: OperatorSite): OperatorSite {
 /** The swap of each map, so that several readers share one node. */
 const exchanges = new WeakMap<ForeignNode, ForeignNode>();
 
+/** The axes that a reshape of a map means by its target, although it leaves the elements where they are: a common mistake. */
+function layoutOfReshape(site: OperatorSite): Layout | undefined {
+  const { node, inputs } = site;
+  const [input] = inputs;
+  const target = node.opType === "Reshape" ? reshapeTarget(site) : undefined;
+  if (input?.kind !== "node" || target?.length !== 4) return undefined;
+  const { channels } = input.node.form;
+  const isIn = (layout: Layout): boolean => channels !== undefined && target[layout.indexOf(1)] === channels;
+  const { layout = NCHW } = input.reading ?? {};
+  return [NCHW, NHWC].find((other) => isIn(other) && !isIn(layout));
+}
+
 /** Operators along one axis, by default the first. */
 const ALONG_AXIS: ReadonlySet<string> = new Set(["Concat", "Gather"]);
 
@@ -143,9 +156,10 @@ function unknown(site: OperatorSite, opType: string): Value {
   const isShape = node.opType === "Shape" || node.opType === "Size";
   if (!first || (isShape && !isKind(first, "other"))) return { kind: "shape" };
   const axes = ALONG_AXIS.has(opType) ? [int(node, "axis", 0)] : attributeOrInput(site, "axes", 1);
+  const turned = layoutOfReshape(site);
   const op: ForeignOp<"other"> = {
     kind: "other",
-    opType,
+    opType: turned ? `${opType} to ${axesOf(turned)}, which does not permute the axes,` : opType,
     operands: inputs.flatMap((value) => value ?? []),
     ...(axes ? { axes } : {}),
     ...(int(node, "keepdims", 1) === 0 ? { isReduced: true } : {}),
@@ -155,7 +169,9 @@ function unknown(site: OperatorSite, opType: string): Value {
   const form = ELEMENTWISE.has(opType) ? first.form : (joined ?? { ...first.form, isGuess: true });
   const nameless: ForeignNode = { op, inputs: nodes, constants: {}, form, value: output };
   // Matching continues after an unknown operator, which is a finding; most such operators keep the axes.
-  const { layout } = inputs.find((value) => value?.kind === "node")?.reading ?? {};
-  if (!layout) return { kind: "node", node: nameless };
+  const { layout } = turned
+    ? { layout: turned }
+    : (inputs.find((value) => value?.kind === "node")?.reading ?? {});
+  if (!layout || isNchw(layout)) return { kind: "node", node: nameless };
   return { kind: "node", node: { ...nameless, reading: { layout } }, reading: { layout } };
 }

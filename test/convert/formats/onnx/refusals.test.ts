@@ -74,7 +74,12 @@ describe("decodeOnnx refuses", () => {
     [
       "a type that no OSNet has",
       { dims: [1], dataType: 8, stringData: [new Uint8Array(1)] },
-      /element type 8/,
+      /element type string, .*in float32/,
+    ],
+    [
+      "a type that only quantised networks have",
+      { dims: [1], dataType: 4, int32Data: [1] },
+      /element type uint16, .*the float model/,
     ],
   ])("%s", (_what, tensor, message) => {
     const error = refusalOf(modelWith([{ name: "w", ...tensor }]));
