@@ -30,14 +30,8 @@ export function describe(cause: unknown): string {
 }
 
 /** A file or folder that is not what it should be: code `file`. */
-export function fileError(
-  subject: string,
-  found: string,
-  expected: string,
-  remedy: string,
-  cause?: unknown,
-): InputError {
-  return new InputError({ code: "file", subject, found, expected, remedy }, { cause });
+export function fileError(subject: string, found: string, expected: string, remedy: string): InputError {
+  return new InputError({ code: "file", subject, found, expected, remedy });
 }
 
 /** A file or folder that cannot be used, for the reason that a clause gives: code `file`. */

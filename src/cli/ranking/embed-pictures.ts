@@ -1,6 +1,5 @@
 import { createHash, randomUUID } from "node:crypto";
 import { type Dirent, lstatSync, mkdirSync, readdirSync, readFileSync, statSync } from "node:fs";
-import { availableParallelism } from "node:os";
 import { basename, dirname, join, relative, resolve, sep } from "node:path";
 import { InputError } from "../../core/errors.js";
 import type { RealTensor } from "../../core/tensor.js";
@@ -65,8 +64,6 @@ interface EmbedPicturesOptions {
   /** The folder that paths are relative to. */
   readonly folder: string;
   readonly cache: string | undefined;
-  /** Threads that decode pictures; default: one fewer than there are cores, at least one. */
-  readonly workers?: number;
   /** Options of the model's interface, on which the features depend in addition to the model, its runtime and the pictures. */
   readonly readAs: readonly string[];
   /** The fraction of pictures that may be unreadable, 0 to 1. */
@@ -97,7 +94,7 @@ interface EmbeddedPictures {
 export async function embedPictures(
   embedder: Embedder,
   paths: readonly string[],
-  { folder, cache: cacheFolder, readAs, workers, maxBroken, io }: EmbedPicturesOptions,
+  { folder, cache: cacheFolder, readAs, maxBroken, io }: EmbedPicturesOptions,
 ): Promise<EmbeddedPictures> {
   const { party, runs, backend, size } = embedder;
   const cache = featureCache(cacheFolder, [
@@ -107,7 +104,7 @@ export async function embedPictures(
     ...readAs,
     ...Object.entries(installedVersions()).map(([name, version]) => `${name} ${version}`),
   ]);
-  const pool = picturePool(workers ?? Math.max(1, availableParallelism() - 1));
+  const pool = picturePool();
   const rows = new Map<string, Float32Array>();
   const broken: BrokenPicture[] = [];
   let cached = 0;

@@ -1,5 +1,6 @@
 import { existsSync } from "node:fs";
 import { readFile } from "node:fs/promises";
+import { availableParallelism } from "node:os";
 import { Worker } from "node:worker_threads";
 import { sha256 } from "../../core/bytes.js";
 import { InputError } from "../../core/errors.js";
@@ -43,10 +44,10 @@ interface PicturePool {
 /** Beside this file once compiled; when the TypeScript source runs directly, there is no such file, and no thread. */
 const WORKER = new URL("./picture-worker.js", import.meta.url);
 
-/** @param workers threads; with 0, pictures are prepared on this thread */
-export function picturePool(workers: number): PicturePool {
-  if (workers === 0 || !existsSync(WORKER)) return { prepare: preparePicture, close: async () => {} };
-  const threads = Array.from({ length: workers }, () => new Worker(WORKER));
+/** As many threads as there are processors besides this thread's, at least one. */
+export function picturePool(): PicturePool {
+  if (!existsSync(WORKER)) return { prepare: preparePicture, close: async () => {} };
+  const threads = Array.from({ length: Math.max(1, availableParallelism() - 1) }, () => new Worker(WORKER));
   const waiting = new Map<number, { resolve(result: PreparedPicture): void; reject(cause: unknown): void }>();
   for (const thread of threads) {
     thread.on("message", ({ id, result }: { readonly id: number; readonly result: PreparedPicture }) => {

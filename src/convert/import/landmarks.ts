@@ -116,8 +116,6 @@ export interface StreamLandmarks {
 export interface BlockLandmarks {
   readonly input: ForeignNode;
   readonly conv1: ForeignNode<"conv">;
-  /** The input of all streams. */
-  readonly reduced: ForeignNode;
   /** Keyed by depth, the number of 3×3 convolutions. */
   readonly streams: ReadonlyMap<number, StreamLandmarks>;
   /** Further streams of the same depth as another. */
@@ -231,7 +229,7 @@ function blockAt(
   const shortcut = other && other !== input ? convBefore(other) : undefined;
   const downsample = shortcut?.inputs[0] === input ? shortcut : undefined;
   const output = (sum && next(graph, sum, "relu")) ?? sum ?? conv3;
-  return { input, conv1, reduced, streams, surplus, aggregate, conv3, downsample, sum, output };
+  return { input, conv1, streams, surplus, aggregate, conv3, downsample, sum, output };
 }
 
 /**

@@ -7,13 +7,7 @@ import {
   faultName,
   type ParityReport,
 } from "../outcome/report.js";
-import {
-  entryFileName,
-  failuresFirst,
-  type SuiteEntry,
-  type SuiteReport,
-  suiteCounts,
-} from "../suite/report.js";
+import { failuresFirst, type SuiteEntry, type SuiteReport, suiteCounts } from "../suite/report.js";
 import { escapeMarkdown, markdownCode, shorten } from "./escape.js";
 import {
   findings,
@@ -30,14 +24,6 @@ import {
 import { entryRankingText } from "./ranking-facts.js";
 
 /** Building blocks of the Markdown reports: names, prose, tables, and a document of bounded size. */
-
-/** A link below the verdict, such as to the HTML report. */
-interface ReportLink {
-  /** The text, not as Markdown. */
-  readonly text: string;
-  /** The target: `https:`, or a path relative to the report. */
-  readonly url: string;
-}
 
 /** GitHub takes 65,536 characters in a comment and 1 MiB in a step summary; other text of the comment needs room. */
 const MAX_BYTES = 58_000;
@@ -68,16 +54,6 @@ function table(
   const rule = header.map((_, column) => ((align[column] ?? align.at(-1)) === "r" ? "---:" : "---"));
   const more = rows.length > most ? ["", `… and ${rows.length - most} more, see the JSON report`] : [];
   return [line(header), line(rule), ...rows.slice(0, most).map(line), ...more].join("\n");
-}
-
-/** A line of links, if there are any. */
-function linkLine(links: readonly ReportLink[]): readonly string[] {
-  if (links.length === 0) return [];
-  return [
-    links
-      .map(({ text: label, url }) => `[${text(label)}](<${encodeURI(url).replaceAll("%25", "%")}>)`)
-      .join(" · "),
-  ];
 }
 
 /** The first sections of a document, as many lines as fit into 60 KB. */
@@ -137,14 +113,11 @@ function changeTable(changes: readonly Change[], most: number): string {
  * GitHub-flavoured Markdown for a step summary or a pull request: verdict, faults, changes since the baseline, the
  * worst ten layers, the gates. Always under 60 KB: the end is truncated if necessary, with a note.
  */
-export function renderMarkdown(
-  report: ParityReport,
-  { links = [] }: { readonly links?: readonly ReportLink[] } = {},
-): string {
+export function renderMarkdown(report: ParityReport): string {
   const { passed, candidate, faults, baseline, gates } = report;
   return assemble([
     `## ${mark(passed)} ${passed ? "Parity holds" : "Parity does not hold"}: ${code(candidate.name)}`,
-    [`**${verdictClause(report, code)}**`, heading(report), ...linkLine(links)].join("  \n"),
+    [`**${verdictClause(report, code)}**`, heading(report)].join("  \n"),
     ...(faults.length > 0 ? [`### Faults\n\n${faultTable(faults)}`] : []),
     ...(baseline ? [baselineSection(baseline)] : []),
     worstLayers(report),
@@ -225,20 +198,14 @@ function facts(report: ParityReport): string {
 }
 
 /** A suite: verdict, the faults of the entries that failed, what changed since the baseline, then every entry in a line. */
-export function renderSuiteMarkdown(
-  suite: SuiteReport,
-  {
-    links = [],
-    entryLink,
-  }: { readonly links?: readonly ReportLink[]; readonly entryLink?: (file: string) => string } = {},
-): string {
+export function renderSuiteMarkdown(suite: SuiteReport): string {
   const { cached } = suiteCounts(suite);
   const failed = failuresFirst(suite.entries).filter(({ status }) => status !== "pass");
   const shard = suite.shard ? ` (shard ${suite.shard.index} of ${suite.shard.total})` : "";
   const fromCache = cached > 0 ? [`${cached} unchanged since an earlier run, and taken from its cache.`] : [];
   return assemble([
     `## ${mark(suite.passed)} ${suite.passed ? "Parity holds" : "Parity does not hold"}: ${text(suite.name)}${shard}`,
-    [`**${suiteClause(suite)}**`, ...fromCache, ...linkLine(links)].join("  \n"),
+    [`**${suiteClause(suite)}**`, ...fromCache].join("  \n"),
     ...failed.slice(0, 20).map(failedEntry),
     ...(failed.length > 20 ? [`… and ${failed.length - 20} more entries that fail`] : []),
     ...suite.entries.flatMap(({ id, status, report }) =>
@@ -246,7 +213,7 @@ export function renderSuiteMarkdown(
         ? [`### ${entryTitle(id)}\n\n#${baselineSection(report.baseline)}`]
         : [],
     ),
-    entryTable(suite, entryLink),
+    entryTable(suite),
   ]);
 }
 
@@ -264,10 +231,9 @@ function failedEntry({ id, report, ranking, error }: SuiteEntry): string {
   ].join("\n\n");
 }
 
-function entryTable({ entries }: SuiteReport, entryLink: ((file: string) => string) | undefined): string {
+function entryTable({ entries }: SuiteReport): string {
   const rows = entries.map((entry) => {
-    const { id, report, model, candidate, backend, status } = entry;
-    const name = entryLink && report ? `[report](${entryLink(entryFileName(id))})` : "";
+    const { report, model, candidate, backend, status } = entry;
     return [
       status === "error" ? "⚠️" : mark(status === "pass"),
       code(model),
@@ -276,7 +242,7 @@ function entryTable({ entries }: SuiteReport, entryLink: ((file: string) => stri
       report ? worstMargin(report) : "–",
       report?.output ? formatError(report.output.normalizedMaxAbs) : "–",
       report ? String(report.layers.length) : "–",
-      [entry.run?.cached ? "cached" : "", name].filter(Boolean).join(", "),
+      entry.run?.cached ? "cached" : "",
     ];
   });
   const header = ["", "model", "candidate", "backend", "worst margin", "embedding", "layers", ""];

@@ -34,8 +34,6 @@ export interface DecodePthOptions {
    * The path of the state dict in the file, such as `state_dict` or `model.backbone`; by default found by structure.
    */
   readonly key?: string;
-  /** Whether keys (without wrappers' prefixes) are those of the wanted network; decides between several state dicts. */
-  readonly looksRight?: (keys: readonly string[]) => boolean;
 }
 
 /** The container a checkpoint came in; `pickle` is a bare one, with numpy arrays. */
@@ -106,8 +104,8 @@ function unpickle(source: ByteSource, region: Region, budget: Budget): Unpickled
   }
 }
 
-function choose(root: PickleValue, { subject, key, looksRight }: DecodePthOptions): Choice {
-  const choices = key ? keyedStateDicts(root, key, looksRight) : [chooseStateDict(root, looksRight)];
+function choose(root: PickleValue, { subject, key }: DecodePthOptions): Choice {
+  const choices = key ? keyedStateDicts(root, key) : [chooseStateDict(root)];
   const [choice, another] = choices;
   if (another !== undefined)
     throw new InputError({

@@ -217,14 +217,6 @@ export function prefixGroups(keys: Iterable<string>): ReadonlyMap<string, readon
   return new Map([...groups].filter(([, group]) => group.length >= MIN_SHARE * count));
 }
 
-/** The first prefix of whole path segments whose keys, without it, are accepted. */
-export function findPrefix(
-  keys: readonly string[],
-  accepts: (keys: readonly string[]) => boolean,
-): string | undefined {
-  return [...prefixGroups(keys)].find(([, group]) => accepts(group))?.[0];
-}
-
 /**
  * What a pickled model says about its modules besides their tensors: the class and attributes of each. Source:
  * torch/nn/modules/module.py (`__getstate__`: a module's pickle is its `__dict__`).

@@ -1,7 +1,6 @@
 import { printable } from "../refusals.js";
 import {
   createModuleAllowance,
-  findPrefix,
   isModule,
   type ModuleAllowance,
   moduleTensors,
@@ -182,47 +181,22 @@ const SIMILAR_SIZE = 0.9;
 /** Maximum number of candidates examined closely; an optimizer has one small dict for each parameter. */
 const MAX_EXAMINED = 64;
 
-/** Chooses by structure; `looksRight`, if given, recognises the keys of the wanted network. */
-export function chooseStateDict(
-  root: PickleValue,
-  looksRight: ((keys: readonly string[]) => boolean) | undefined,
-  rootPath = "",
-): Choice | undefined {
+/** Chooses by structure. */
+export function chooseStateDict(root: PickleValue, rootPath = ""): Choice | undefined {
   const candidates = findCandidates(root, rootPath)
     .toSorted((a, b) => b.tensors - a.tensors)
     .slice(0, MAX_EXAMINED);
-  const right = looksRight ? candidates.filter((candidate) => looksRight(keysOf(candidate))) : [];
   const largest = candidates[0]?.tensors ?? 0;
   const similar = candidates.filter(({ tensors }) => tensors >= SIMILAR_SIZE * largest);
-  const pool = (right.length > 0 ? right : similar).toSorted((a, b) => preference(a) - preference(b));
-  const [chosen, ...rest] = pool;
+  const [chosen, ...rest] = similar.toSorted((a, b) => preference(a) - preference(b));
   if (chosen === undefined) return undefined;
-  const group = looksRight && right.length === 0 ? rightGroup(candidates, looksRight) : undefined;
-  if (group !== undefined) return group;
   return choice(chosen, removeWrapperPrefix(candidateEntries(chosen).tensors), [
     ...(rest.length > 0 ? [alternatives(chosen, rest)] : []),
   ]);
 }
 
-/** The wanted network inside a larger one, under an unlisted name: `student.` beside `teacher.`. */
-function rightGroup(
-  candidates: readonly Candidate[],
-  looksRight: (keys: readonly string[]) => boolean,
-): Choice | undefined {
-  for (const candidate of candidates) {
-    const prefix = findPrefix([...candidateEntries(candidate).tensors.keys()], looksRight);
-    const group = prefix === undefined ? undefined : prefixGroup(candidate, prefix);
-    if (group !== undefined) return group;
-  }
-  return undefined;
-}
-
 /** The state dicts at `--key`, one if it is clear: each is at a place in the file, or at a place and a key prefix. */
-export function keyedStateDicts(
-  root: PickleValue,
-  key: string,
-  looksRight: ((keys: readonly string[]) => boolean) | undefined,
-): readonly Choice[] {
+export function keyedStateDicts(root: PickleValue, key: string): readonly Choice[] {
   const choices: Choice[] = [];
   const add = (found: Choice | undefined): void => {
     const isKnown = choices.some(({ holder, prefix }) => holder === found?.holder && prefix === found.prefix);
@@ -230,7 +204,7 @@ export function keyedStateDicts(
   };
   for (const { path, value } of placesAlong(root, key)) {
     const place = path === key ? undefined : candidateAt(path, value);
-    if (path === key) add(chooseStateDict(value, looksRight, path));
+    if (path === key) add(chooseStateDict(value, path));
     else if (place) add(prefixGroup(place, `${path === "" ? key : key.slice(path.length + 1)}.`));
   }
   return choices;
@@ -283,10 +257,6 @@ function choice(place: Candidate, unprefixed: Unprefixed<PickleValue>, notes: re
       ...(notTensors.length > 0 ? [`ignored values that are not tensors: ${list(notTensors)}`] : []),
     ],
   };
-}
-
-function keysOf(candidate: Candidate): string[] {
-  return [...removeWrapperPrefix(candidateEntries(candidate).tensors).entries.keys()];
 }
 
 /** Smaller is better. */

@@ -127,8 +127,8 @@ function scaleProduct(a: Value | undefined, b: Value | undefined): Value | undef
 }
 
 /** An operand of an operator on quantised values: activations unchanged, constants dequantised. */
-function operand(inputs: readonly (Value | undefined)[], axis = 0): Value | undefined {
-  return asNode(inputs[0]) ? inputs[0] : dequantised(inputs, axis);
+function operand(inputs: readonly (Value | undefined)[]): Value | undefined {
+  return asNode(inputs[0]) ? inputs[0] : dequantised(inputs, 0);
 }
 
 /** The result of a float operator, quantised by the file's scale and zero point. */
