@@ -209,15 +209,20 @@ function runNotes(model: TfjsModel): readonly string[] {
     : [];
 }
 
-/** Whether a model has a bias that tfjs-wasm's fused operators refuse, since it has other than one axis. */
+/** Whether a model computes with a bias that tfjs-wasm's fused operators refuse, since it has other than one axis. */
 export function isBeyondWasm(model: TfjsModel): boolean {
-  return (
-    model.format === "graph-model" &&
-    model.nodes.some(({ op, inputs }) => {
-      const rank = model.weights.get(nodeOf(inputs[2] ?? ""))?.tensor.shape.length ?? 1;
-      return /^_?Fused(Conv2D|DepthwiseConv2dNative|MatMul)$/.test(op) && rank !== 1;
-    })
-  );
+  if (model.format !== "graph-model") return false;
+  const nodes = new Map(model.nodes.map((node) => [node.name, node]));
+  const names = [...model.signature.outputs.values()].map(({ name }) => nodeOf(name));
+  // A set goes on to what is added while it is read.
+  const needed = new Set(names);
+  for (const name of needed) {
+    const { op = "", inputs = [] } = nodes.get(name) ?? {};
+    const rank = model.weights.get(nodeOf(inputs[2] ?? ""))?.tensor.shape.length ?? 1;
+    if (/^_?Fused(Conv2D|DepthwiseConv2dNative|MatMul)$/.test(op) && rank !== 1) return true;
+    for (const input of inputs) needed.add(nodeOf(input));
+  }
+  return false;
 }
 
 /** Whether tfjs can load a model. */

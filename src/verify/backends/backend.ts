@@ -91,8 +91,8 @@ export interface ModelBackend extends Backend {
    * @param segments all layers, in the order to yield them in
    */
   run(images: Tensor<"float32">, segments?: readonly Segment[]): AsyncIterable<LayerOutput>;
-  /** For ONNX: values of the file as the runtime has them, of any type. */
-  valuesOf?(names: readonly string[], images: Tensor<"float32">): Promise<ReadonlyMap<string, RuntimeValue>>;
+  /** Values of the file as the runtime has them, of any type. */
+  valuesOf(names: readonly string[], images: Tensor<"float32">): Promise<ReadonlyMap<string, RuntimeValue>>;
   /** The unmodified model. The runtime is loaded on the first run. */
   load(outputs: readonly OutputPlace[], options?: LoadOptions): LoadedModel;
 }

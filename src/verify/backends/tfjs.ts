@@ -1,7 +1,7 @@
 import type { TfjsFiles } from "../../convert/formats/tfjs/model.js";
 import { firstLine, InputError } from "../../core/errors.js";
 import { formatShape, permute, type Tensor } from "../../core/tensor.js";
-import type { LayerOutput, ModelBackend, RuntimeFacts, RuntimeName } from "./backend.js";
+import type { LayerOutput, ModelBackend, RuntimeFacts, RuntimeName, RuntimeValue } from "./backend.js";
 import { chromiumFor, closeChromium } from "./registry.js";
 import type { TfjsProgram, TfjsSegment, TfjsValue } from "./runtime-api.js";
 import { predictTfjs, runTfjs, tfjsFacts } from "./tfjs-runtime.js";
@@ -117,6 +117,13 @@ export function tfjsBackend(
         const output = shown[index++];
         if (output) yield { ...output, tensor: read(value) };
       }
+    },
+    async valuesOf(names, images) {
+      const values: [string, RuntimeValue][] = [];
+      const program = { files, input: tapped.input };
+      for await (const { data } of execute(program, images, [{ values: [...names], from: [] }]))
+        values.push([names[values.length] ?? "", { type: "float32", data }]);
+      return new Map(values);
     },
     load: (places) => ({
       async run(images) {

@@ -7,7 +7,7 @@ import { toReal } from "../../core/tensor-cast.js";
 import type { ModelBackend, RuntimeName, RuntimeValue } from "../backends/backend.js";
 import { onnxruntimeBackend } from "../backends/onnxruntime.js";
 
-/** What an ONNX file was read as before it ran: the runtime must read the same. */
+/** What a file was read as before it ran: the runtime must read the same. */
 
 /** A model whose branches were taken beforehand: the runtime must take the same ones. */
 export function withConditions(
@@ -54,9 +54,9 @@ export function withComputed(
   return {
     ...backend,
     async *run(images, segments) {
-      const values = await backend.valuesOf?.([...shown.keys()], images);
+      const values = await backend.valuesOf([...shown.keys()], images);
       for (const [name, tensor] of shown) {
-        const value = values?.get(name);
+        const value = values.get(name);
         if (value && isSame(tensor, value)) continue;
         throw new InputError({
           code: "unsupported",

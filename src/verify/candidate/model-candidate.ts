@@ -13,6 +13,7 @@ import { towardsNchw } from "../../convert/import/operators/layouts.js";
 import { withoutBranches } from "../../convert/import/passes.js";
 import { weightsOfHalf } from "../../convert/import/precision.js";
 import { describePreprocess, type ImageInput, imageInput } from "../../convert/import/preprocess.js";
+import { isStep } from "../../convert/import/tfjs/draft.js";
 import { matchTfjs } from "../../convert/import/tfjs/translate.js";
 import { isBeyondWasm, type Model, tfjsFiles, weightFiles } from "../../convert/open/open-file.js";
 import { type NamedBytes, toBytes } from "../../core/bytes.js";
@@ -22,7 +23,7 @@ import { formatShape, permute, type RealTensor, type Shape, type Tensor } from "
 import type { BackendName, ModelBackend, RuntimeName } from "../backends/backend.js";
 import { isCopied, type OnnxFile, onnxruntimeBackend } from "../backends/onnxruntime.js";
 import { engineOf, runtimeFor } from "../backends/registry.js";
-import { tfjsBackend } from "../backends/tfjs.js";
+import { type TfjsTaps, tfjsBackend } from "../backends/tfjs.js";
 import { inOrder, nearestImages, pixelsOf, rawImages } from "../inputs/images.js";
 import type { Party } from "../outcome/report.js";
 import { type Located, locate, onnxNames, tfjsNames } from "../weights/located.js";
@@ -199,6 +200,12 @@ export function runnableTfjs(
       ? [...model.signature.outputs].map(([key, { name }]) => [name.replace(/:0$/, ""), key] as const)
       : [],
   );
+  // What a translation adds is no value of the file; a layers model computes no constants.
+  const isOwn = ([name]: readonly [string, Tensor]): boolean =>
+    model.format === "graph-model" && !isStep(name);
+  const computed = new Map([...(located.match?.computed ?? [])].filter(isOwn));
+  const run = (taps: TfjsTaps, subject: string): ModelBackend =>
+    withComputed(tfjsBackend(runtime, taps, subject), computed, subject);
   return {
     onnx,
     located,
@@ -206,13 +213,13 @@ export function runnableTfjs(
       const outputs = onnx.graph.outputs.length;
       if (by === "structure") {
         const tapped = { files, input: onnx.graph.inputs[0]?.name ?? "" };
-        const backend = tfjsBackend(runtime, { files, outputs, tapped, nodes, asTheyAre: true }, subject);
+        const backend = run({ files, outputs, tapped, nodes, asTheyAre: true }, subject);
         return isFaithful ? backend : guarded(backend, onnx, subject);
       }
       const names = tfjsNames(model, graph, subject);
       const tapped = { files: names.tapped(files), input: names.input ?? "" };
       const continues = model.format === "graph-model";
-      const backend = tfjsBackend(runtime, { files, outputs, tapped, nodes, continues }, subject);
+      const backend = run({ files, outputs, tapped, nodes, continues }, subject);
       if (isFaithful) return backend;
       return guarded(backend, onnx, subject, ([batch = 0, channels = 0, ...size]) => [
         batch,

@@ -1,6 +1,12 @@
 import { describe, expect, it } from "vitest";
+import { lowerToTfjs } from "../../../src/convert/export/tfjs-graph-model.js";
 import { dtypeToCode, int, type OnnxNode, onnxNode } from "../../../src/convert/formats/onnx/model.js";
+import { encodeTfjs } from "../../../src/convert/formats/tfjs/codec.js";
+import type { TfjsAttribute } from "../../../src/convert/formats/tfjs/model.js";
 import type { DType, Tensor } from "../../../src/core/tensor.js";
+import { tfjsBackend } from "../../../src/verify/backends/tfjs.js";
+import { withComputed } from "../../../src/verify/candidate/assumptions.js";
+import { seededImages } from "../../../src/verify/inputs/images.js";
 import { openVerification } from "../../../src/verify/open.js";
 import type { ParityReport } from "../../../src/verify/outcome/report.js";
 import { verify } from "../../../src/verify/verify.js";
@@ -32,7 +38,7 @@ async function judged(
 
 const cast = (y: string, x: string, dtype: DType): OnnxNode =>
   onnxNode(y, "Cast", [x], { to: int(dtypeToCode(dtype)) });
-const floats = (...values: readonly number[]): Tensor => ({
+const floats = (...values: readonly number[]): Tensor<"float32"> => ({
   dtype: "float32",
   shape: [values.length],
   data: Float32Array.from(values),
@@ -93,6 +99,61 @@ describe("a constant that is computed in the graph", () => {
       code: "unsupported",
       message: expect.stringMatching(/^m\.onnx: found the constant ".*", whose values in onnxruntime/),
     });
+  });
+});
+
+describe("a number of the network that follows from sizes", () => {
+  /** [N, C, 1, k], where k is 1 for a few images and 0 for many, and the size of its last axis as a factor. */
+  const tiled = (x: string): readonly OnnxNode[] => [
+    onnxNode("pooled", "GlobalAveragePool", [x]),
+    onnxNode("sizes", "Shape", [x]),
+    onnxNode("count", "Slice", ["sizes", "zero", "one", "zero"]),
+    onnxNode("left", "Sub", ["eight", "count"]),
+    onnxNode("many", "Max", ["left", "zero"]),
+    onnxNode("k", "Min", ["many", "one"]),
+    onnxNode("times", "Concat", ["ones", "k"], { axis: int(0) }),
+    onnxNode("tiled", "Tile", ["pooled", "times"]),
+  ];
+  const size = (of: string): readonly OnnxNode[] => [
+    onnxNode("shape", "Shape", [of]),
+    onnxNode("size", "Gather", ["shape", "three"]),
+    cast("c", "size", "float32"),
+  ];
+  const constants = {
+    ...{ zero: whole(0n), one: whole(1n), eight: whole(8n), three: { ...whole(3n), shape: [] } },
+    ones: { dtype: "int64", shape: [3], data: BigInt64Array.of(1n, 1n, 1n) },
+    zeros: { ...floats(0, 0), shape: [1, 2, 1] },
+    both: { dtype: "int64", shape: [2], data: BigInt64Array.of(0n, 2n) },
+  } as const;
+
+  it.each<[string, (x: string) => readonly OnnxNode[]]>([
+    ["a sum's", (x) => [...tiled(x), onnxNode("sum", "Add", ["pooled", "tiled"]), ...size("sum")]],
+    [
+      "an Expand's",
+      (x) => [
+        ...tiled(x),
+        onnxNode("to", "Shape", ["tiled"]),
+        onnxNode("wide", "Expand", ["pooled", "to"]),
+        onnxNode("active", "Relu", ["wide"]),
+        ...size("active"),
+      ],
+    ],
+    [
+      "a constant's, squeezed by axes that follow from sizes",
+      (x) => [
+        ...tiled(x).slice(1, 6),
+        onnxNode("end", "Add", ["one", "k"]),
+        onnxNode("axes", "Slice", ["both", "zero", "end"]),
+        onnxNode("squeezed", "Squeeze", ["zeros", "axes"]),
+        onnxNode("rank", "Shape", ["squeezed"]),
+        onnxNode("size", "Size", ["rank"]),
+        cast("c", "size", "float32"),
+      ],
+    ],
+    ["a pooled map's, though it is 1", (x) => [...tiled(x).slice(0, 1), ...size("pooled")]],
+  ])("is not taken for a constant: %s", async (_, nodes) => {
+    const { faults } = await judged((x, y) => [...nodes(x), ...timesC(x, y)], constants);
+    expect(faults[0]).toMatchObject({ kind: "structure", layer: RELU });
   });
 });
 
@@ -186,4 +247,41 @@ describe("a Dropout", () => {
     );
     expect(passed).toBe(false);
   });
+});
+
+describe("a constant that is computed in a graph model", () => {
+  const ONE = new Map<string, TfjsAttribute>([
+    ["dtype", { type: "dtype", value: "DT_FLOAT" }],
+    [
+      "value",
+      { type: "other", value: { tensor: { dtype: "DT_FLOAT", tensorShape: { dim: [{ size: "1" }] } } } },
+    ],
+  ]);
+  const images = seededImages(0, 1, SMALL.height, SMALL.width);
+  const model = lowerToTfjs(checkpoint.graph, checkpoint.stateDict, { size: SMALL });
+  const files = encodeTfjs({
+    ...model,
+    nodes: [
+      ...model.nodes,
+      { name: "one", op: "Const", inputs: [], attributes: ONE },
+      { name: "c", op: "Neg", inputs: ["one"], attributes: new Map() },
+    ],
+    weights: new Map([...model.weights, ["one", { tensor: floats(1) }]]),
+  });
+  const backend = tfjsBackend(
+    "tfjs-cpu",
+    { files, outputs: 1, tapped: { files, input: "images" }, nodes: new Map([["one", "one"]]) },
+    "model.json",
+  );
+  const run = async (computed: Tensor): Promise<void> => {
+    for await (const _ of withComputed(backend, new Map([["c", computed]]), "model.json").run(images));
+  };
+
+  it("may be what it was read as", () => run(floats(-1)));
+
+  it("and is another number in the runtime is refused", () =>
+    expect(run(floats(1))).rejects.toMatchObject({
+      code: "unsupported",
+      message: expect.stringContaining('the constant "c", which has other numbers in tfjs-cpu'),
+    }));
 });

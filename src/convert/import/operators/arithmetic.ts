@@ -1,7 +1,15 @@
 import type { Tensor } from "../../../core/tensor.js";
 import { toReal } from "../../../core/tensor-cast.js";
 import type { StoredTensor } from "../../formats/tfjs/model.js";
-import { channelVector, factorOf, isExactFactor, isFloat, transposed, uniform } from "./constants.js";
+import {
+  channelVector,
+  factorOf,
+  isExactFactor,
+  isFloat,
+  isOneNumber,
+  transposed,
+  uniform,
+} from "./constants.js";
 import {
   type Constants,
   type ForeignNode,
@@ -236,11 +244,6 @@ function meanOfSum(sum: ForeignNode, factor: number | undefined): ForeignNode | 
   const pixels = mean?.value === undefined ? pooledPixels(mean) : undefined;
   const isMean = pixels !== undefined && factorOf(sum) === pixels && factor === Math.fround(1 / pixels);
   return isMean ? mean : undefined;
-}
-
-/** Whether a constant is one number and does not add axes to a value. */
-function isOneNumber({ data, shape }: Tensor, { rank }: Form): boolean {
-  return data.length === 1 && shape.length <= (rank === "flat" ? 2 : 4);
 }
 
 /** A normalisation whose own bias is zero, so that a following constant may be its weight or bias. */

@@ -113,6 +113,11 @@ export function channelVector(tensor: Tensor | undefined, form: Form): Tensor | 
     : vector;
 }
 
+/** Whether a constant is one number and does not add axes to a value. */
+export function isOneNumber({ data, shape }: Tensor, { rank }: Form): boolean {
+  return data.length === 1 && shape.length <= (rank === "flat" ? 2 : 4);
+}
+
 /** The number that all elements of a constant are; undefined if they differ. */
 export function uniform(tensor: Tensor): number | undefined {
   if (!isFloat(tensor) || tensor.data.length === 0) return undefined;
@@ -343,7 +348,8 @@ const ONE: Tensor<"float32"> = { dtype: "float32", shape: [], data: Float32Array
 function spread(a: Shape, b: Shape): Shape | undefined {
   const rank = Math.max(a.length, b.length);
   const sizes = Array.from({ length: rank }, (_, axis) => {
-    const [left, right] = [a.at(axis - rank + a.length) ?? 1, b.at(axis - rank + b.length) ?? 1];
+    // Missing axes are in front.
+    const [left = 1, right = 1] = [a[axis - rank + a.length], b[axis - rank + b.length]];
     return left === right || right === 1 ? left : left === 1 ? right : undefined;
   });
   const known = sizes.filter((size) => size !== undefined);

@@ -1,8 +1,10 @@
-import { floatArithmetic } from "./constants.js";
+import type { Tensor } from "../../../core/tensor.js";
+import { floatArithmetic, isFloat, isOneNumber, perChannel } from "./constants.js";
 import { decomposed } from "./decompositions.js";
 import {
   type ForeignNode,
   type ForeignOp,
+  type Form,
   isKind,
   type Layout,
   type NearMiss,
@@ -20,6 +22,16 @@ import { asNode, attributeOrInput, int, type OperatorSite } from "./site.js";
 
 /** What an output of an operator is: of one that no reader knows, an operator by its name. */
 export function meaning(site: OperatorSite, index: number): Value {
+  const value = readMeaning(site, index);
+  if (value.kind === "constant") return site.inputs.some(dependsOnImages) ? withSizes(value) : value;
+  if (value.kind !== "node") return value;
+  // Numbers of the network do not follow from the size or number of images, except for the number of pixels in a mean.
+  const isSized = site.inputs.some((input) => hasSizes(input) && isFloat(input.tensor));
+  if (isSized && !isKind(value.node, "globalAvgPool")) return unknown(site, site.node.opType);
+  return site.inputs.some((input) => asNode(input) === value.node) ? value : withSureForm(value);
+}
+
+function readMeaning(site: OperatorSite, index: number): Value {
   const { node } = site;
   const later = index > 0 ? laterOutput(node.opType, index) : undefined;
   if (later) return later;
@@ -50,6 +62,76 @@ const OF_SEVERAL: ReadonlySet<string> = new Set([
 
 /** Of which Keras has layers that take more. */
 const OF_TWO: ReadonlySet<string> = new Set(["Sub", "Mul", "Div"]);
+
+/** Constants that follow from the sizes of activations: the same for all images only as far as those are. */
+const sized = new WeakSet<Tensor>();
+
+type ConstantValue = Value & { readonly kind: "constant" };
+
+function hasSizes(value: Value | undefined): value is ConstantValue {
+  return value?.kind === "constant" && sized.has(value.tensor);
+}
+
+function dependsOnImages(value: Value | undefined): boolean {
+  return value !== undefined && (value.kind !== "constant" || sized.has(value.tensor));
+}
+
+function withSizes(value: ConstantValue): Value {
+  // A choice between constants is not these constants.
+  const tensor = { ...value.tensor };
+  sized.add(tensor);
+  return { ...value, tensor };
+}
+
+/** A value with only those sizes that are sure: where operands of several shapes are combined, the largest count. */
+function withSureForm(value: Value & { readonly kind: "node" }): Value {
+  const { node } = value;
+  const form = sureForm(node);
+  return form === node.form ? value : { ...value, node: { ...node, form } };
+}
+
+function sureForm({ op, inputs, form }: ForeignNode): Form {
+  const guess: Form = { ...form, isGuess: true };
+  if (form.isGuess) return form;
+  if (inputs.some((input) => input.form.isGuess || joinsImages(input))) return guess;
+  if (op.kind === "add" || op.kind === "scale") return broadcast(form, inputs) ?? guess;
+  if (op.kind !== "other" || op.operands.length < 2 || op.opType === "Concat") return form;
+  const fits = (operand: Value): boolean =>
+    operand.kind === "node" ||
+    (operand.kind === "constant" &&
+      (perChannel(operand.tensor, form) !== undefined || isOneNumber(operand.tensor, form)));
+  const isElementwise = ELEMENTWISE.has(op.opType) && op.opType !== "Expand";
+  return isElementwise && op.operands.every(fits) ? (broadcast(form, inputs) ?? guess) : guess;
+}
+
+/** The shape of a sum or product; undefined if the operands have other numbers of axes. */
+function broadcast(form: Form, inputs: readonly ForeignNode[]): Form | undefined {
+  const forms = inputs.map((input) => input.form);
+  if (forms.some(({ rank }) => (rank === "flat") !== (form.rank === "flat"))) return undefined;
+  const isSame = <Item>(of: (form: Form) => Item): boolean => forms.every((other) => of(other) === of(form));
+  const isOfMap = (other: Form): boolean =>
+    other.rank === "pooled" || String(other.size) === String(form.size);
+  const spreads = (other: Form): boolean => other.channels === form.channels || other.channels === 1;
+  if (
+    form.rank === "map" &&
+    form.channels !== undefined &&
+    forms.every((other) => isOfMap(other) && spreads(other))
+  )
+    return form;
+  if (isSame(({ rank }) => rank) && isSame(({ channels }) => channels) && form.rank !== "map") return form;
+  const { channels, intended } = form;
+  return {
+    rank: isSame(({ rank }) => rank) ? form.rank : "map",
+    channels: isSame((other) => other.channels) ? channels : undefined,
+    size: undefined,
+    intended,
+  };
+}
+
+/** Whether a value has more images than its operands. */
+function joinsImages({ op }: ForeignNode): boolean {
+  return op.kind === "other" && op.opType === "Concat" && op.axes?.[0] !== 1;
+}
 
 /** A value of fewer bits remains one until it is cast back. */
 function narrowed(value: Value, { node, inputs }: OperatorSite): Value {

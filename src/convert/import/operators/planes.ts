@@ -222,6 +222,9 @@ const REDUCTIONS: Readonly<Record<string, string>> = {
   ReduceMin: "Min",
 };
 
+/** Limit on terms: an OSNet has at most five, but a file may reduce one long stack any number of times. */
+const MAX_TERMS = 64;
+
 /** A reduction of stacked maps as an operator of these maps; undefined for any other operator. */
 export function ofStacked(site: OperatorSite): OperatorSite | undefined {
   const { node, inputs } = site;
@@ -231,7 +234,7 @@ export function ofStacked(site: OperatorSite): OperatorSite | undefined {
   if (!opType || axis === undefined || others.length > 0 || int(node, "keepdims", 1) !== 0) return undefined;
   const parts = partsOf(stack, "Concat", axis, 5)?.map((part) => partsOf(part, "Unsqueeze", axis, 5)?.[0]);
   const terms = (parts ?? joined(site, stack, axis) ?? []).filter(isMap);
-  return terms.length > 1 && (!parts || terms.length === parts.length)
+  return terms.length > 1 && terms.length <= MAX_TERMS && (!parts || terms.length === parts.length)
     ? { ...site, node: { ...node, opType, attributes: new Map() }, inputs: terms }
     : undefined;
 }

@@ -58,6 +58,7 @@ export const readReshape: OperatorReader = (site) => {
 
 export const readSqueeze: OperatorReader = (site) => {
   const axes = attributeOrInput(site, "axes", 1);
+  if (!axes && site.inputs[1]) return undefined;
   const tensor = asTensor(site.inputs[0]);
   const rest = <Item>(sizes: readonly Item[]): readonly Item[] => {
     const at = new Set(axes?.map((axis) => (axis < 0 ? axis + sizes.length : axis)));
@@ -65,7 +66,7 @@ export const readSqueeze: OperatorReader = (site) => {
   };
   if (tensor) return constant(reshaped(tensor, rest(tensor.shape)));
   const sizes = vectorSizes(site);
-  if (!sizes || (!axes && site.inputs[1])) return undefined;
+  if (!sizes) return undefined;
   const [batch, ...others] = sizes;
   // Without axes, every axis of size 1 is removed, except that of the images.
   return asVector(site, axes ? rest(sizes) : [batch, ...rest(others)]);

@@ -389,12 +389,12 @@ export const readPad: OperatorReader = ({ node, inputs, output }) => {
   const attribute = node.attributes.get("value");
   const value = attribute?.type === "float" ? attribute.value : inputs[2] ? numbers(inputs[2])?.[0] : 0;
   if (value === undefined) return undefined;
-  const { size } = input.form;
+  const size = input.form.rank === "pooled" ? ([1, 1] as const) : input.form.size;
   const grown: Size2d | undefined = size && [size[0] + top + bottom, size[1] + left + right];
   return nodeValue(
     { kind: "pad", padding: [top, left, bottom, right], value },
     [input],
-    { ...input.form, size: grown },
+    { ...input.form, rank: "map", size: grown },
     output,
   );
 };

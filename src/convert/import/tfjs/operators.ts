@@ -1,4 +1,4 @@
-import { float, int, ints, wholeNumbers } from "../../formats/onnx/model.js";
+import { dtypeToCode, float, int, ints, wholeNumbers } from "../../formats/onnx/model.js";
 import type {
   TfjsAttribute,
   TfjsAttributeType,
@@ -205,14 +205,11 @@ const inverseRoot: NodeTranslation = ({ draft, inputs, output }) =>
 
 /** Convolutions and matrix products, with fused operators. */
 
-/** To float32 or bool; tfjs computes with no other floats. */
-const cast: NodeTranslation = ({ draft, node, inputs, output }) => {
-  const to = CASTS[attribute(node, "DstT", "dtype") ?? ""];
-  return to === undefined ? undefined : add(draft, "Cast", inputs, output, { to: int(to) });
-};
-
-/** ONNX's codes of the types that activations are cast to. */
-const CASTS: Readonly<Partial<Record<string, number>>> = { DT_FLOAT: 1, DT_BOOL: 9 };
+/** To float32: tfjs computes with no other floats, and its backends make other truth values of a float. */
+const cast: NodeTranslation = ({ draft, node, inputs, output }) =>
+  attribute(node, "DstT", "dtype") === "DT_FLOAT"
+    ? add(draft, "Cast", inputs, output, { to: int(dtypeToCode("float32")) })
+    : undefined;
 
 function convolution(kind: "full" | "depthwise"): NodeTranslation {
   return (site) => {
