@@ -186,13 +186,22 @@ export function withoutCopies(model: OnnxModel): OnnxModel {
   const nodes = graph.nodes.flatMap((node): OnnxNode[] => {
     const own = { ...node, inputs: node.inputs.map(of) };
     const key = keyOf(own, constants);
-    const first = RANDOM.test(node.opType) ? undefined : known.get(key);
+    const first = RANDOM.test(node.opType) || hasClamped(node) ? undefined : known.get(key);
     if (!first) known.set(key, own);
     if (!first || node.outputs.some((output) => kept.has(output))) return [own];
     for (const [index, output] of node.outputs.entries()) firsts.set(output, first.outputs[index] ?? "");
     return [];
   });
   return nodes.length === graph.nodes.length ? model : { ...model, graph: { ...graph, nodes } };
+}
+
+/** Whether an integer of a node may be any beyond those that numbers have. */
+function hasClamped({ attributes }: OnnxNode): boolean {
+  return [...attributes.values()].some(
+    ({ type, value }) =>
+      (type === "int" || type === "ints") &&
+      [value].flat().some((number) => Math.abs(number) >= Number.MAX_SAFE_INTEGER),
+  );
 }
 
 function keyOf(

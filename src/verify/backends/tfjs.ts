@@ -7,7 +7,7 @@ import type { TfjsProgram, TfjsSegment, TfjsValue } from "./runtime-api.js";
 import { predictTfjs, runTfjs, tfjsFacts } from "./tfjs-runtime.js";
 
 /** What to run, and which values to output. */
-interface TfjsTaps {
+export interface TfjsTaps {
   /** The files as they are. */
   readonly files: TfjsFiles;
   /** The number of outputs that a program receives. */

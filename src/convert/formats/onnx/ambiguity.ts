@@ -116,10 +116,15 @@ function checkGraph(graph: IGraphProto, around: Names | undefined, place: Place)
   for (const node of nodes) checkNode(node, { own, around }, place);
 }
 
+/** Limit on what a node reads: joined channels are a few hundred values at most. */
+const MAX_INPUTS = 4096;
+
 function checkNode(node: INodeProto, names: Names, { subject: file, inFunction }: Place): void {
-  const attributes = node.attribute ?? [];
-  if (attributes.length === 0) return;
+  const [attributes, inputs] = [node.attribute ?? [], node.input ?? []];
+  if (attributes.length === 0 && inputs.length <= MAX_INPUTS) return;
   const subject = `node ${quoted(node.name || node.output?.[0] || "")} (${node.opType ?? ""}) of ${file}`;
+  if (inputs.length > MAX_INPUTS)
+    throw refusal(subject, `${inputs.length} inputs`, `at most ${MAX_INPUTS}`, "export the model again");
   expectOnce(named(attributes), "attributes", subject);
   for (const attribute of attributes) {
     const fields = fieldsIn(attribute);

@@ -19,9 +19,9 @@ export interface OnnxParts {
   /**
    * The part as a file.
    *
-   * @param shapes of the float32 values that are its inputs
+   * @param given the shapes of the float32 values that are its inputs
    */
-  encode(part: OnnxPart, shapes: ReadonlyMap<string, Shape>): Uint8Array;
+  encode(part: OnnxPart, given: ReadonlyMap<string, Shape>): Uint8Array;
 }
 
 /** Some nodes of a graph. */
@@ -56,6 +56,7 @@ export function openParts(bytes: Uint8Array): OnnxParts | undefined {
   const names: Uint8Array[] = [];
   const initializers = new Map<string, Uint8Array>();
   const inputs = new Map<string, Uint8Array>();
+  const shapes = new Map<string, Uint8Array>();
   const own = (whole: Uint8Array, { start, end }: WireField): Uint8Array => whole.subarray(start, end);
   for (const field of fieldsOf(bytes)) {
     if (field.number === MODEL.fields.functions.number) return undefined;
@@ -75,6 +76,8 @@ export function openParts(bytes: Uint8Array): OnnxParts | undefined {
         initializers.set(textOf(part.payload, TENSOR.fields.name.number), piece);
       else if (part.number === GRAPH.fields.input.number)
         inputs.set(textOf(part.payload, VALUE.fields.name.number), piece);
+      else if (part.number === GRAPH.fields.valueInfo.number)
+        shapes.set(textOf(part.payload, VALUE.fields.name.number), piece);
     }
   }
   const producers = new Map(nodes.flatMap((node, place) => node.outputs.map((name) => [name, place])));
@@ -104,12 +107,16 @@ export function openParts(bytes: Uint8Array): OnnxParts | undefined {
         initializers: new Set([...read].filter((name) => initializers.has(name))),
       };
     },
-    encode(part, shapes) {
+    encode(part, given) {
       const graph = [
         ...part.nodes.flatMap((place) => nodes[place]?.bytes ?? []),
         ...names,
         ...[...part.initializers].flatMap((name) => initializers.get(name) ?? []),
         ...part.inputs.flatMap((name) => inputs.get(name) ?? []),
+        // Runtimes read sizes from them.
+        ...part.nodes.flatMap(
+          (place) => nodes[place]?.outputs.flatMap((name) => shapes.get(name) ?? []) ?? [],
+        ),
       ];
       const elemType = dtypeToCode("float32");
       // Merged into the model by the caller.
@@ -117,7 +124,7 @@ export function openParts(bytes: Uint8Array): OnnxParts | undefined {
         {
           graph: {
             input: part.given.map((name) => {
-              const dim = (shapes.get(name) ?? []).map((dimValue) => ({ dimValue }));
+              const dim = (given.get(name) ?? []).map((dimValue) => ({ dimValue }));
               return { name, type: { tensorType: { elemType, shape: { dim } } } };
             }),
             output: part.outputs.map((name) => ({ name })),

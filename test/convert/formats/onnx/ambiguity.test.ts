@@ -190,6 +190,13 @@ describe("a file that two readers may read in two ways is refused", () => {
     expect(error?.message).toMatch(message);
   });
 
+  it("nor more inputs of a node than any operator of a network has", () => {
+    const sum = (count: number): Uint8Array =>
+      encoded({ node: [{ opType: "Sum", input: Array<string>(count).fill("x"), output: ["y"] }] });
+    expect(errorOf(sum(4097))).toMatchObject({ code: "format", problem: { found: "4097 inputs" } });
+    expect(errorOf(sum(4096))).toBeUndefined();
+  });
+
   it("but not branches whose values have the same names as each other's", () => {
     const graph = choice(branch("z"));
     const [first, decision] = graph.node ?? [];
