@@ -49,6 +49,9 @@ export const SPREAD_FACTOR = 2;
  */
 const NORM_STORAGE = 3;
 
+/** Other exporters may write a batch norm as a product and a sum, each of which is rounded. */
+const PRODUCT_STORAGE = 1;
+
 /**
  * Maximum error of a stored constant, in units of the smallest number: onnxconverter-common raises values closer to 0
  * than 1e-7 to 1e-7.
@@ -69,8 +72,9 @@ export function batchNormBound({
   workspace,
 }: BoundCall<"batchNorm">): RoundingBound {
   const { mean, scale, bias } = affineOf(node.parameters, node.op.epsilon, parameters);
-  const { unit, quotients, storage, underflow } = arithmetic;
-  const common = gamma(AFFINE_ROUNDINGS + quotients, unit) + NORM_STORAGE * storage;
+  const { unit, quotients, storage, folding, underflow } = arithmetic;
+  const stored = NORM_STORAGE + (folding === undefined ? 0 : PRODUCT_STORAGE);
+  const common = gamma(AFFINE_ROUNDINGS + quotients, unit) + stored * storage;
   const least = storage > 0 ? STORED_ERROR * underflow : 0;
   const variances = storage > 0 && node.parameters.runningVar ? parameters(node.parameters.runningVar) : [];
   const elements = workspace.room(output.data.length);

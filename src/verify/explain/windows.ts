@@ -194,7 +194,7 @@ function samePadding(step: Step, evidence: Evidence): Hypothesis[] {
   };
   return SHIFTS.map(([rows, columns, says]) => ({
     cause: "same-padding",
-    says: `the padding is asymmetric, ${says}`,
+    says: `its windows are where asymmetric padding puts them, ${says}`,
     plausible: () => trial({ shift: [pixels(rows), pixels(columns)] }),
     output: shifted(rows, columns),
   }));

@@ -85,6 +85,8 @@ const WITHOUT_A_CASE: Readonly<Record<string, string>> = {
         "a ReLU, or nothing at all, by some of its numbers, and else no layer: verify/candidate/spellings-of-activations.test.ts runs it in onnxruntime",
       ]),
   ),
+  Einsum:
+    "other operators by its equation: verify/candidate/spellings-of-products.test.ts runs it in onnxruntime",
   Exp: "a part of a sigmoid that is spelled out: verify/one-finding.test.ts runs it in onnxruntime",
   ConvTranspose:
     "a convolution where it takes every pixel, and else no layer: verify/one-finding.test.ts runs it in onnxruntime",

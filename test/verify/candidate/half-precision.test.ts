@@ -4,7 +4,7 @@ import { lowerToTfjs } from "../../../src/convert/export/tfjs-graph-model.js";
 import { encodeOnnx } from "../../../src/convert/formats/onnx/encode.js";
 import { int, onnxNode } from "../../../src/convert/formats/onnx/model.js";
 import { encodeTfjs } from "../../../src/convert/formats/tfjs/codec.js";
-import type { StateDict } from "../../../src/core/tensor.js";
+import type { StateDict, Tensor } from "../../../src/core/tensor.js";
 import { castFloat, toFloat32 } from "../../../src/core/tensor-cast.js";
 import type { Verification } from "../../../src/verify/candidate/candidate.js";
 import { openVerification } from "../../../src/verify/open.js";
@@ -46,6 +46,47 @@ describe("a float16 model", () => {
       status: "sampled",
       grounds: [`${report.weights?.rounded} of 316 constants have fewer bits than the checkpoint's`],
     });
+  });
+});
+
+describe("a float16 model whose batch norms are products and sums", () => {
+  const checkpoint = tinyCheckpoint("block");
+  const LAYER = "conv2.0.conv2b.0.bn";
+  /** @param off what the factors of one layer are multiplied by */
+  const apart = (off: number): Uint8Array =>
+    rewriteOnnx(convert(checkpoint, { dtype: "float16", fold: false }), (model) => {
+      const { nodes, initializers } = model.graph;
+      const constants = new Map(initializers);
+      const write = (name: string, data: Float32Array): string => {
+        const vector = { dtype: "float32", shape: [data.length, 1, 1], data } as const;
+        constants.set(name, castFloat(vector, "float16", name));
+        return name;
+      };
+      const changed = nodes.flatMap((node) => {
+        const [[x = "", ...names], [y = ""]] = [node.inputs, node.outputs];
+        if (node.opType !== "BatchNormalization" || y.startsWith("fc")) return node;
+        const [gamma, beta, mean, variance] = names.map(
+          (name) => toFloat32(initializers.get(name) as Tensor, name).data,
+        );
+        const scale = (gamma ?? new Float32Array()).map(
+          (value, at) => (value / Math.sqrt((variance?.[at] ?? 0) + 1e-5)) * (y === LAYER ? off : 1),
+        );
+        const shift = scale.map((value, at) => (beta?.[at] ?? 0) - (mean?.[at] ?? 0) * value);
+        return [
+          onnxNode(`${y}.product`, "Mul", [x, write(`${y}.scale`, scale)]),
+          onnxNode(y, "Add", [`${y}.product`, write(`${y}.shift`, shift)]),
+        ];
+      });
+      return withoutNames({ ...model, graph: { ...model.graph, nodes: changed, initializers: constants } });
+    });
+
+  it.each([
+    [1, []],
+    [1.05, [LAYER]],
+  ])("passes, and fails where one has other factors: times %f", async (off, layers) => {
+    const file = { name: "half.onnx", bytes: apart(off) };
+    const { faults } = await verify(await openVerification(file, openReference(checkpoint)));
+    expect(faults.map(({ layer }) => layer)).toEqual(layers);
   });
 });
 

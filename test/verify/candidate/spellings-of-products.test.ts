@@ -1,4 +1,4 @@
-import { float, int, ints, type OnnxNode, onnxNode } from "../../../src/convert/formats/onnx/model.js";
+import { float, int, ints, type OnnxNode, onnxNode, text } from "../../../src/convert/formats/onnx/model.js";
 import type { Tensor } from "../../../src/core/tensor.js";
 import { attribute, floats, scalar, wholes } from "../../mutation/onnx-edits.js";
 import { at, type Constants, type Pair, pair, testPairs, upTo } from "./spelling-pairs.js";
@@ -72,7 +72,27 @@ const BATCH_NORMS: readonly Pair[] = [
   ),
 ];
 
+/** A layer as an Einsum of its inputs by the right equation, and by another. */
+const einsum = (layer: string, right: string, wrong: string): Pair =>
+  pair(
+    layer,
+    right,
+    [right, wrong],
+    (equation) =>
+      at(layer, (_, y, { inputs: [a = "", b = "", c] }) => [
+        onnxNode(c === undefined ? y : "sum", "Einsum", [a, b], { equation: text(equation) }),
+        ...(c === undefined ? [] : [onnxNode(y, "Add", ["sum", c])]),
+      ]),
+    { twin: layer === "fc.0" ? "elsewhere" : "structural", fold: false },
+  );
+
+const EINSUMS: readonly Pair[] = [
+  einsum("fc.0", "bi,oi->bo", "bi,oj->bo"),
+  einsum("conv2.0.gate[2]", "nchw,ncij->nchw", "nchw,ndij->nchw"),
+];
+
 const NORMS: readonly Pair[] = [
+  ...EINSUMS,
   ...BATCH_NORMS,
   norm(
     "an instance norm by E[x²] − μ²",

@@ -46,7 +46,7 @@ function readMeaning(site: OperatorSite, index: number): Value {
 
 /** Operators over several activations. The parameters of all others, such as a shape, must not depend on the images. */
 const OF_SEVERAL: ReadonlySet<string> = new Set([
-  ...["Add", "Sub", "Sum", "Mul", "Div", "Max", "Min", "Where", "CastLike"],
+  ...["Add", "Sub", "Sum", "Mul", "Div", "Max", "Min", "Where", "CastLike", "Einsum"],
   ...[
     "Equal",
     "Greater",

@@ -9,6 +9,7 @@ import {
   readNot,
   readTile,
 } from "./constants.js";
+import { readEinsum } from "./einsum.js";
 import type { Value } from "./foreign.js";
 import { NHWC_DOMAIN } from "./layouts.js";
 import {
@@ -117,6 +118,7 @@ const READERS: Readonly<Record<string, OperatorReader>> = {
   Div: readDiv,
   Dropout: readDropout,
   DynamicQuantizeLinear: readDynamicQuantize,
+  Einsum: readEinsum,
   Equal: readEqual,
   Expand: readExpand,
   Flatten: readFlatten,
