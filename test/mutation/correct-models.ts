@@ -20,7 +20,7 @@ import { FAMILIES, type Family, fixturePath, readFixture } from "../fixtures.js"
 import { optimisedFile } from "../support/optimised.js";
 import { SMALL } from "../support/osnet.js";
 import { candidateOf, FORMS, type Form, RUNTIMES, withoutNames } from "./candidates.js";
-import { IMAGES, TINY_FAMILIES, type TinyFamily, tinyCheckpoint } from "./families.js";
+import { IMAGES, ONE_BLOCK, TINY_FAMILIES, type TinyFamily, tinyCheckpoint } from "./families.js";
 import { spreadOver } from "./mutation.js";
 import { collect, type Original, originalOf, replayed } from "./original.js";
 import { type RuleVerdict, verdictsOf } from "./rules.js";
@@ -97,7 +97,7 @@ async function* candidates(only: TinyFamily | undefined): AsyncGenerator<Correct
   const images = seededImages(0, IMAGES.batch, IMAGES.height, IMAGES.width);
   for (const family of TINY_FAMILIES) {
     if (only !== undefined && family !== only) continue;
-    const checkpoint = tinyCheckpoint(family);
+    const checkpoint = tinyCheckpoint(only ? ONE_BLOCK[only] : family);
     const original = originalOf(family, checkpoint, images);
     yield* inAllForms(original, "seeded weights");
     for (const scale of SCALES) {

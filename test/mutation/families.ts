@@ -10,14 +10,24 @@ export type TinyFamily = "osnet" | "ibn" | "ain" | "nas" | "attribute";
 
 export const TINY_FAMILIES: readonly TinyFamily[] = ["osnet", "ibn", "ain", "nas", "attribute"];
 
-/** These, and a network of the first kind of one block: for what does not depend on how many there are, in half the time. */
-export type TinyNetwork = TinyFamily | "block";
+/** The same networks of one block: for what does not depend on how many there are, in half the time. */
+export const ONE_BLOCK = {
+  osnet: "block",
+  ibn: "ibn block",
+  ain: "ain block",
+  attribute: "attribute block",
+  nas: "nas block",
+} as const satisfies Record<TinyFamily, string>;
+
+export type TinyNetwork = TinyFamily | (typeof ONE_BLOCK)[TinyFamily];
 
 const STEM = 8;
 const WIDTHS = [32, 48] as const;
 
 /** Two blocks of three streams, whose gates have weights of the same shapes, and one of two. */
-function tinySpec(family: TinyNetwork): OsnetSpec {
+function tinySpec(network: TinyNetwork): OsnetSpec {
+  const ofOneBlock = TINY_FAMILIES.find((each) => ONE_BLOCK[each] === network);
+  const family = ofOneBlock ?? network;
   const placement = (first: boolean): BlockSpec["instanceNorm"] =>
     family === "ain"
       ? "inside"
@@ -40,13 +50,12 @@ function tinySpec(family: TinyNetwork): OsnetSpec {
   return {
     dialect: family === "ain" ? "osnet_ain" : "osnet",
     stem: { channels: STEM, norm: family === "ibn" || family === "ain" ? "instance" : "batch" },
-    stages:
-      family === "block"
-        ? [{ blocks: [first], transition: true }]
-        : [
-            { blocks: [first, block(WIDTHS[0], WIDTHS[0], 3, true)], transition: true },
-            { blocks: [block(WIDTHS[0], WIDTHS[1], 2, false)], transition: false },
-          ],
+    stages: ofOneBlock
+      ? [{ blocks: [first], transition: true }]
+      : [
+          { blocks: [first, block(WIDTHS[0], WIDTHS[0], 3, true)], transition: true },
+          { blocks: [block(WIDTHS[0], WIDTHS[1], 2, false)], transition: false },
+        ],
     gate: { reduction: 2, activation: "sigmoid", layerNorm: family === "nas" },
     pooling: isAttribute ? "max" : "avg",
     embedding: [24],
@@ -56,7 +65,7 @@ function tinySpec(family: TinyNetwork): OsnetSpec {
 
 const checkpoints = new Map<TinyNetwork, Checkpoint>();
 
-const SEEDS: readonly TinyNetwork[] = [...TINY_FAMILIES, "block"];
+const SEEDS: readonly TinyNetwork[] = [...TINY_FAMILIES, ...Object.values(ONE_BLOCK)];
 
 /** A small network of seeded weights, as a checkpoint that has been read: once, if its weights are not changed. */
 export function tinyCheckpoint(family: TinyNetwork, change?: (weights: StateDict) => StateDict): Checkpoint {

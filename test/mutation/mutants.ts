@@ -6,7 +6,14 @@ import { seededImages } from "../../src/verify/inputs/images.js";
 import { type Fault, faultLayers, type ParityReport } from "../../src/verify/outcome/report.js";
 import { optimisedFile } from "../support/optimised.js";
 import { candidateOf, FORMS, type Form, OPTIMISED, RUNTIMES } from "./candidates.js";
-import { IMAGES, TINY_FAMILIES, type TinyFamily, tinyCheckpoint } from "./families.js";
+import {
+  IMAGES,
+  ONE_BLOCK,
+  TINY_FAMILIES,
+  type TinyFamily,
+  type TinyNetwork,
+  tinyCheckpoint,
+} from "./families.js";
 import { judge } from "./judge.js";
 import { type Mutation, spreadOver } from "./mutation.js";
 import { run } from "./network.js";
@@ -56,38 +63,47 @@ export async function* mutants({
   const images = seededImages(0, IMAGES.batch, IMAGES.height, IMAGES.width);
   for (const [turn, family] of TINY_FAMILIES.entries()) {
     if (only !== undefined && family !== only) continue;
-    const original = originalOf(family, tinyCheckpoint(family), images);
-    const equivalent = equivalence(original);
-    const share = only && shares().get(only);
-    for (const [index, mutation] of mutationsOf(original).entries()) {
-      if (operator?.test(mutation.operator) === false) continue;
-      if (share?.has(index) === false) continue;
-      let left = forms;
-      for (let step = 0; step < FORMS.length && left > 0; step++) {
-        const form = FORMS[(index + turn + 3 * step) % FORMS.length] ?? "onnx";
-        const mutant = await judged(original, family, mutation, form, equivalent, only === undefined);
-        if (!mutant) continue;
-        left--;
-        yield mutant;
+    for (const network of only === undefined ? [family] : [ONE_BLOCK[only], only]) {
+      const original = originalOf(family, tinyCheckpoint(network), images);
+      const equivalent = equivalence(original);
+      const share = only && (shares().get(network) ?? new Set());
+      for (const [index, mutation] of share?.size === 0 ? [] : mutationsOf(original).entries()) {
+        if (operator?.test(mutation.operator) === false) continue;
+        if (share?.has(index) === false) continue;
+        let left = forms;
+        for (let step = 0; step < FORMS.length && left > 0; step++) {
+          const form = FORMS[(index + turn + 3 * step) % FORMS.length] ?? "onnx";
+          const mutant = await judged(original, family, mutation, form, equivalent, only === undefined);
+          if (!mutant) continue;
+          left--;
+          yield mutant;
+        }
       }
     }
   }
 }
 
-let sampled: ReadonlyMap<TinyFamily, ReadonlySet<number>> | undefined;
+let sampled: ReadonlyMap<TinyNetwork, ReadonlySet<number>> | undefined;
 
-/** Of each operator one mutation, chosen so that families, layers and forms take turns: their places in each family's list. */
-function shares(): ReadonlyMap<TinyFamily, ReadonlySet<number>> {
+/**
+ * Of each operator one mutation, chosen so that families, layers and forms take turns: their places in each network's list. In
+ * networks of one block, but for what none of those can have, such as two blocks' gates exchanged.
+ */
+function shares(): ReadonlyMap<TinyNetwork, ReadonlySet<number>> {
   if (sampled) return sampled;
-  const places = new Map<string, (readonly [TinyFamily, number])[]>();
-  for (const family of TINY_FAMILIES)
-    mutationsOf({ checkpoint: tinyCheckpoint(family) }).forEach(({ operator }, index) => {
-      places.set(operator, [...(places.get(operator) ?? []), [family, index]]);
-    });
-  const chosen = new Map(TINY_FAMILIES.map((family) => [family, new Set<number>()]));
-  for (const [turn, all] of [...places.values()].entries()) {
-    const place = all[spreadOver(all.length, turn)];
-    if (place) chosen.get(place[0])?.add(place[1]);
+  const chosen = new Map<TinyNetwork, Set<number>>();
+  const done = new Set<string>();
+  for (const networks of [Object.values(ONE_BLOCK), TINY_FAMILIES]) {
+    const places = new Map<string, (readonly [TinyNetwork, number])[]>();
+    for (const network of networks)
+      mutationsOf({ checkpoint: tinyCheckpoint(network) }).forEach(({ operator }, index) => {
+        if (!done.has(operator)) places.set(operator, [...(places.get(operator) ?? []), [network, index]]);
+      });
+    for (const [operator, all] of places) {
+      const [network, index] = all[spreadOver(all.length, done.size)] ?? [];
+      done.add(operator);
+      if (network) chosen.set(network, (chosen.get(network) ?? new Set()).add(index ?? 0));
+    }
   }
   sampled = chosen;
   return sampled;
@@ -114,7 +130,7 @@ export async function* optimisedMutants(only?: TinyFamily): AsyncGenerator<Mutan
   const images = seededImages(0, IMAGES.batch, IMAGES.height, IMAGES.width);
   for (const [turn, family] of TINY_FAMILIES.entries()) {
     if (only !== undefined && family !== only) continue;
-    const original = originalOf(family, tinyCheckpoint(family), images);
+    const original = originalOf(family, tinyCheckpoint(only ? ONE_BLOCK[only] : family), images);
     const equivalent = equivalence(original);
     const byOperator = new Map<string, Mutation[]>();
     for (const mutation of mutationsOf(original)) {

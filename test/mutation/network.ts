@@ -75,6 +75,13 @@ export function nodeOf({ graph }: Network, name: string): LayerNode {
   return node;
 }
 
+/** These blocks, as far as a network has them; of a network of one block, that. */
+export function blocksAmong({ graph }: Network, names: readonly string[]): readonly string[] {
+  const blocks = new Set(graph.nodes.map(({ block }) => block));
+  const found = names.filter((name) => blocks.has(name));
+  return found.length > 0 ? found : ["conv2.0"];
+}
+
 export function parameterOf({ stateDict }: Network, path: string): Float32Array {
   const tensor = stateDict.get(path);
   if (!tensor || !isDType(tensor, "float32")) throw new Error(`no float32 parameter ${path}`);

@@ -1,7 +1,7 @@
 import { ints, type OnnxNode, onnxNode } from "../../../src/convert/formats/onnx/model.js";
 import type { RealTensor, Tensor } from "../../../src/core/tensor.js";
 import { type Mutation, type Operator, readersBehind, spread } from "../mutation.js";
-import type { Network } from "../network.js";
+import { blocksAmong, type Network } from "../network.js";
 import {
   followed,
   gelu,
@@ -29,7 +29,7 @@ function at(network: Network, name: string, instead: Instead): Mutation["network
 
 /** The mean of a block's streams in place of their sum; the residual taken away in place of added. */
 export const sums: Operator = (network) =>
-  ["conv2.1", "conv3.0"].flatMap((block): Mutation[] => {
+  blocksAmong(network, ["conv2.1", "conv3.0"]).flatMap((block): Mutation[] => {
     const aggregate = network.graph.nodes.find(({ name }) => name === `${block}.aggregate`);
     const streams = aggregate?.inputs.length ?? 1;
     const add = `${block}.add`;

@@ -1,6 +1,6 @@
 import { INPUT_NAME, type LayerNode } from "../../../src/arch/index.js";
 import { type Mutation, type Operator, spread } from "../mutation.js";
-import { type Network, nodeOf, withNode } from "../network.js";
+import { blocksAmong, type Network, nodeOf, withNode } from "../network.js";
 import { operator, replaced } from "../onnx-edits.js";
 import { first, mapped } from "../tensors.js";
 
@@ -38,7 +38,7 @@ const WIRED = ["structure", "numeric"] as const;
 
 /** Gates exchanged, shared by all streams, missing, or doubled. */
 export const gates: Operator = (network) =>
-  ["conv2.0", "conv3.0"].flatMap((block): Mutation[] => {
+  blocksAmong(network, ["conv2.0", "conv3.0"]).flatMap((block): Mutation[] => {
     const scales = network.graph.nodes.filter((node) => node.op.kind === "scale" && node.block === block);
     const [one, two] = [scales[0] as LayerNode, scales[1] as LayerNode];
     const gateOf = ({ inputs }: LayerNode): string => inputs[1] ?? "";
@@ -95,7 +95,7 @@ export const gates: Operator = (network) =>
 
 /** Streams that read each other's values, a stream that is lost, a sum of other terms. */
 export const streams: Operator = (network) =>
-  ["conv2.1", "conv3.0"].flatMap((block): Mutation[] => {
+  blocksAmong(network, ["conv2.1", "conv3.0"]).flatMap((block): Mutation[] => {
     const scales = network.graph.nodes.filter((node) => node.op.kind === "scale" && node.block === block);
     const [one, two] = [scales[0] as LayerNode, scales[1] as LayerNode];
     const streamOf = ({ inputs }: LayerNode): string => inputs[0] ?? "";
