@@ -210,7 +210,7 @@ describe("the guides", () => {
   it("show commands of docs/ci.md that work", async () => {
     const folder = mkdtempSync(join(tmpdir(), "osnet-guides-"));
     try {
-      writeFileSync(join(folder, "checkpoint.pth"), tinyBytes());
+      writeFileSync(join(folder, "checkpoint.pth"), tinyBytes("block"));
       writeFileSync(
         join(folder, "parity.yaml"),
         "models: { m: { checkpoint: checkpoint.pth } }\ncandidates: { c: { file: model.onnx } }\ndefaults: { size: 64x32 }\n",

@@ -82,7 +82,7 @@ describe("the GitHub Action", () => {
       reference: "w.pth",
     });
     expect(status, stdout).toBe(1);
-    expect(stdout).toMatch(/^::error file=bad model\.onnx,title=osnet\/\w+::conv3\.0\.gate\[1, 2\]\.fc2/m);
+    expect(stdout).toMatch(/^::error file=bad model\.onnx,title=osnet\/\w+::conv2\.0\.gate\[1–3\]\.fc2/m);
     expect(summary.startsWith("## ❌ Parity does not hold: `bad model.onnx`")).toBe(true);
     expect(summary).toContain(`\n[All reports, the HTML page among them](${ARTIFACT})\n`);
     expect((await folder.names()).includes("osnet-parity")).toBe(true);

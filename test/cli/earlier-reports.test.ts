@@ -89,7 +89,7 @@ describe("reports of earlier runs", () => {
       models: { m: { arch: "arch.json", seed: 1 } },
       candidates: { c: { file }, "model.json": { convert: "onnx", options: { size: "64x32" } } },
     });
-    const folder = await temporaryFolder({ "arch.json": tinySpecFile("osnet") });
+    const folder = await temporaryFolder({ "arch.json": tinySpecFile("block") });
     await mkdir(folder.at("r"));
     for (const name of ["r/suite.html", "r/model.json"]) await writeFile(folder.at(name), "a model");
     await writeFile(

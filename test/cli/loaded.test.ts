@@ -11,7 +11,7 @@ interface Coverage {
 
 /** The scripts that a command loads: its own files without their hashes, packages, and modules of Node. */
 async function loadedBy(args: readonly string[]): Promise<Readonly<Record<string, readonly string[]>>> {
-  const folder = await temporaryFolder({ "w.pth": tinyBytes(), "spec.json": tinySpecFile("osnet") });
+  const folder = await temporaryFolder({ "w.pth": tinyBytes("block"), "spec.json": tinySpecFile("block") });
   const env = { ...process.env, NODE_V8_COVERAGE: folder.at("coverage") };
   const { status, stderr } = await spawnCommand("osnet-convert", args, { cwd: folder.at("."), env });
   expect(stderr).toBe("");

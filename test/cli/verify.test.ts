@@ -12,14 +12,14 @@ import { encodePth } from "../support/pth-writer.js";
 import { tinyFile } from "../support/tiny-file.js";
 import { type Finished, refusal, run } from "./command.js";
 
-const CHECKPOINT = tinyFile();
+const CHECKPOINT = tinyFile("block");
 const RECORDED_CHECKPOINT = fixturePath("osnet_x0_25.pth") ?? "";
 const RECORDING = fixturePath("osnet_x0_25.64x32.npz") ?? "";
 const OTHER_CHECKPOINT = fixturePath("osnet_ain_x0_25.pth") ?? "";
 
 const hasTfjsNode = existsSync(new URL("../../node_modules/@tensorflow/tfjs-node", import.meta.url));
 
-const model = convert(tinyCheckpoint("osnet"));
+const model = convert(tinyCheckpoint("block"));
 
 /** Runs osnet-verify on `model.onnx`, of the small network, in a folder with these files besides. */
 async function verify(
@@ -69,11 +69,11 @@ describe("osnet-verify", () => {
 
   it("shows the worst layers, or with --layers all of them and every gate", async () => {
     const short = await verify(["model.onnx", CHECKPOINT]);
-    expect(short.text).toContain("Worst 10 of 125 layers");
-    expect(short.text).toContain("Weights: 101 of 101 constants are the checkpoint's, 27 layers with");
+    expect(short.text).toContain("Worst 10 of 55 layers");
+    expect(short.text).toContain("Weights: 44 of 44 constants are the checkpoint's, 13 layers with");
     const long = await verify(["model.onnx", "--reference", CHECKPOINT, "--layers"]);
-    expect(long.text).toContain("All 125 layers");
-    expect(long.lines.filter((line) => line.startsWith("  pass  "))).toHaveLength(125 + 8);
+    expect(long.text).toContain("All 55 layers");
+    expect(long.lines.filter((line) => line.startsWith("  pass  "))).toHaveLength(55 + 3);
   });
 
   it("takes one reference, as the second argument or by --reference", async () => {
@@ -100,7 +100,7 @@ describe("osnet-verify", () => {
     expect(JSON.parse(text)).toMatchObject({
       schema: "osnet-parity/1",
       candidate: { name: "model.onnx", format: "onnx" },
-      reference: { name: "osnet.pth", format: "pth" },
+      reference: { name: "block.pth", format: "pth" },
       backend: "onnxruntime",
       tolerance: { rule: "derived-bounds" },
       input: { source: "seed:0", shape: [2, 3, 64, 32] },
@@ -164,8 +164,8 @@ describe("osnet-verify", () => {
   });
 
   it("names the weights of a model converted from another checkpoint", async () => {
-    const { stateDict } = tinyCheckpoint("osnet");
-    const retrained = withTensor(stateDict, "conv3.0.gate.fc2.bias", (tensor) =>
+    const { stateDict } = tinyCheckpoint("block");
+    const retrained = withTensor(stateDict, "conv2.0.gate.fc2.bias", (tensor) =>
       withValues(tensor, { 5: 0.25 }),
     );
     const reference = { "new.pth": encodePth(retrained) };
@@ -173,14 +173,14 @@ describe("osnet-verify", () => {
     expect(status).toBe(1);
     const fault = lines[lines.indexOf("Faults") + 1];
     expect(fault?.replace(/, by up to .*/, "")).toBe(
-      "  weights conv3.0.gate[1, 2].fc2: conv3.0.gate.fc2.bias: 1 of 12 values differ from the checkpoint's",
+      "  weights conv2.0.gate[1–3].fc2: conv2.0.gate.fc2.bias: 1 of 8 values differ from the checkpoint's",
     );
-    expect(lines.at(-1)).toBe("FAIL  1 fault, first at conv3.0.gate[1, 2].fc2");
+    expect(lines.at(-1)).toBe("FAIL  1 fault, first at conv2.0.gate[1–3].fc2");
   });
 
   it("finds the lowest bit of one weight changed in the file", async () => {
-    const { stateDict } = tinyCheckpoint("osnet");
-    const weight = stateDict.get("conv2.1.gate.fc1.weight");
+    const { stateDict } = tinyCheckpoint("block");
+    const weight = stateDict.get("conv2.0.gate.fc1.weight");
     if (!weight) throw new Error("no weight");
     const flipped = Buffer.from(model);
     const at = flipped.indexOf(
@@ -193,9 +193,9 @@ describe("osnet-verify", () => {
     });
     expect(status).toBe(1);
     expect(text).toContain(
-      "  weights conv2.1.gate[1–3].fc1: conv2.1.gate.fc1.weight: 1 of 32 values differ from the checkpoint's, by up to",
+      "  weights conv2.0.gate[1–3].fc1: conv2.0.gate.fc1.weight: 1 of 32 values differ from the checkpoint's, by up to",
     );
-    expect(lines.at(-1)).toBe("FAIL  1 fault, first at conv2.1.gate[1–3].fc1");
+    expect(lines.at(-1)).toBe("FAIL  1 fault, first at conv2.0.gate[1–3].fc1");
   });
 });
 

@@ -11,15 +11,17 @@ export type TinyFamily = "osnet" | "ibn" | "ain" | "nas" | "attribute";
 export const TINY_FAMILIES: readonly TinyFamily[] = ["osnet", "ibn", "ain", "nas", "attribute"];
 
 /** The same networks of one block: for what does not depend on how many there are, in half the time. */
-export const ONE_BLOCK = {
+export type OneBlock = "block" | "ibn block" | "ain block" | "attribute block" | "nas block";
+
+export const ONE_BLOCK: Readonly<Record<TinyFamily, OneBlock>> = {
   osnet: "block",
   ibn: "ibn block",
   ain: "ain block",
   attribute: "attribute block",
   nas: "nas block",
-} as const satisfies Record<TinyFamily, string>;
+};
 
-export type TinyNetwork = TinyFamily | (typeof ONE_BLOCK)[TinyFamily];
+export type TinyNetwork = TinyFamily | OneBlock;
 
 const STEM = 8;
 const WIDTHS = [32, 48] as const;

@@ -11,7 +11,7 @@ import {
   tensor,
   tuple,
 } from "../convert/formats/pth/build.js";
-import { TINY_FAMILIES, type TinyFamily, tinyCheckpoint } from "./families.js";
+import { ONE_BLOCK, TINY_FAMILIES, type TinyFamily, tinyCheckpoint } from "./families.js";
 import type { Outcome } from "./mutants.js";
 
 /**
@@ -264,12 +264,12 @@ const SAMPLED_FAMILIES = 2;
  * Every mistake in modules of every family that have its kind, each in a file of its own.
  *
  * @param count how many modules get each mistake: the first, and others at equal distances
- * @param only a sample: this family's turns. Undefined: all mistakes in all families
+ * @param only a sample: this family's turns, in its network of one block. Undefined: all mistakes in all families
  */
 export function* readerMutants(count = 3, only?: TinyFamily): Generator<ReaderMutant> {
   for (const [turn, family] of TINY_FAMILIES.entries()) {
     if (only !== undefined && family !== only) continue;
-    const checkpoint = tinyCheckpoint(family);
+    const checkpoint = tinyCheckpoint(only ? ONE_BLOCK[only] : family);
     const modules = modulesOf(checkpoint);
     for (const [index, { operator, classes, word, change, fits }] of OPERATORS.entries()) {
       if (only !== undefined && (index + turn) % TINY_FAMILIES.length >= SAMPLED_FAMILIES) continue;

@@ -3,7 +3,7 @@ import { type Checkpoint, openCheckpoint } from "../../src/convert/open/checkpoi
 import { InputError } from "../../src/core/errors.js";
 import type { Tensor } from "../../src/core/tensor.js";
 import { checkpoint as archive, global, str, tensor } from "../convert/formats/pth/build.js";
-import { TINY_FAMILIES, type TinyFamily, tinyCheckpoint } from "./families.js";
+import { ONE_BLOCK, TINY_FAMILIES, type TinyFamily, tinyCheckpoint } from "./families.js";
 import type { ReaderMutant } from "./readers.js";
 
 /**
@@ -318,7 +318,7 @@ function wiring({
   const operands = ({ expression }: Line): readonly string[] =>
     /\((\w+), (\w+)\)/.exec(expression)?.slice(1) ?? [];
   const spread = <T>(items: readonly T[]): readonly T[] =>
-    [0, Math.floor(items.length / 2)].flatMap((at) => items[at] ?? []);
+    [...new Set([0, Math.floor(items.length / 2)])].flatMap((at) => items[at] ?? []);
   return [
     ...spread(products).map((line) => ["traced code without a gate", line, operands(line)[1] ?? ""] as const),
     ...spread(products.slice(1)).map((line) => {
@@ -359,14 +359,14 @@ const SAMPLED_FAMILIES = 1;
  * Every mistake in calls of every family that have its kind, each in an archive of its own.
  *
  * @param count how many modules get each mistake: the first, and others at equal distances
- * @param only a sample: this family's turns. Undefined: all mistakes in all families
+ * @param only a sample: this family's turns, in its network of one block. Undefined: all mistakes in all families
  */
 export function* traceMutants(count = 3, only?: TinyFamily): Generator<ReaderMutant> {
   for (const [turn, family] of TRACED_FAMILIES.entries()) {
     if (only !== undefined && family !== only) continue;
     const isTurn = (index: number): boolean =>
       only === undefined || (index + turn) % TRACED_FAMILIES.length < SAMPLED_FAMILIES;
-    const checkpoint = tinyCheckpoint(family);
+    const checkpoint = tinyCheckpoint(only ? ONE_BLOCK[only] : family);
     const code = traceOf(checkpoint);
     const { nodes } = checkpoint.graph;
     for (const [index, { operator, says, of, change }] of MODULES.entries()) {

@@ -16,13 +16,13 @@ candidates:
 
 /** What it names, but for the file of the first. */
 export const SUITE_FILES: Readonly<Record<string, Uint8Array | string>> = {
-  "w.pth": tinyBytes("osnet"),
-  "ain.json": tinySpecFile("ain"),
+  "w.pth": tinyBytes("block"),
+  "ain.json": tinySpecFile("ain block"),
 };
 
 /** A model with one value of a gate changed. */
 export function mutant(): Uint8Array {
-  const { graph, stateDict, ...rest } = tinyCheckpoint("osnet");
-  const wrong = withTensor(stateDict, "conv3.0.gate.fc2.bias", (tensor) => withValues(tensor, { 5: 2.5 }));
+  const { graph, stateDict, ...rest } = tinyCheckpoint("block");
+  const wrong = withTensor(stateDict, "conv2.0.gate.fc2.bias", (tensor) => withValues(tensor, { 5: 2.5 }));
   return convert({ ...rest, graph, stateDict: wrong });
 }

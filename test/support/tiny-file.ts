@@ -3,7 +3,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll } from "vitest";
 import { encodeWeights } from "../../src/convert/export/write.js";
-import { type TinyFamily, type TinyNetwork, tinyCheckpoint } from "../mutation/families.js";
+import { type TinyNetwork, tinyCheckpoint } from "../mutation/families.js";
 
 /** A small network's checkpoint as a file of PyTorch's. */
 export function tinyBytes(family: TinyNetwork = "osnet"): Uint8Array {
@@ -20,6 +20,6 @@ export function tinyFile(family: TinyNetwork = "osnet"): string {
 }
 
 /** A small network's architecture as a file, for what takes a spec.json. */
-export function tinySpecFile(family: TinyFamily): string {
+export function tinySpecFile(family: TinyNetwork): string {
   return JSON.stringify(tinyCheckpoint(family).spec);
 }

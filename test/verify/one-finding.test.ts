@@ -31,7 +31,7 @@ import {
 import { scaled } from "../mutation/scaled.js";
 import { convert, openFixture, openReference, rewriteOnnx, SMALL } from "../support/osnet.js";
 
-const checkpoint = tinyCheckpoint("osnet");
+const checkpoint = tinyCheckpoint("block");
 const honest = convert(checkpoint);
 
 function opened(bytes: Uint8Array, of: Checkpoint = checkpoint): Promise<Verification> {
@@ -42,20 +42,20 @@ function opened(bytes: Uint8Array, of: Checkpoint = checkpoint): Promise<Verific
 const MISTAKES: readonly [name: string, edit: OnnxEdit, layer: string, cause: Cause, says: RegExp][] = [
   [
     "averaged streams",
-    multiplied("conv2.1.aggregate", 1 / 3),
-    "conv2.1.aggregate",
+    multiplied("conv2.0.aggregate", 1 / 3),
+    "conv2.0.aggregate",
     "terms-weighted",
     /3|0\.33/,
   ],
-  ["a subtracted residual", operatorOf("conv2.1.add", "Sub"), "conv2.1.add", "terms-weighted", /conv2\.0/],
-  ["a squared ReLU", squared("conv3.0.conv1.relu"), "conv3.0.conv1.relu", "relu-other", /square/],
+  ["a subtracted residual", operatorOf("conv2.0.add", "Sub"), "conv2.0.add", "terms-weighted", /downsample/],
+  ["a squared ReLU", squared("conv2.0.conv1.relu"), "conv2.0.conv1.relu", "relu-other", /square/],
   ["a GELU at the end", gelu("fc.2"), "fc.2", "relu-other", /GELU/],
   ["a SiLU at the end", silu("fc.2"), "fc.2", "relu-other", /SiLU/],
   ["a GeM pool", generalisedMean("global_avgpool", 3), "global_avgpool", "pooling", /power 3\b/],
   [
     "a gate's temperature",
-    tempered("conv2.1.gate[2].gate_activation", 2),
-    "conv2.1.gate[2].gate_activation",
+    tempered("conv2.0.gate[2].gate_activation", 2),
+    "conv2.0.gate[2].gate_activation",
     "sigmoid-temperature",
     /2|0\.5/,
   ],
@@ -87,7 +87,7 @@ describe("one mistake in several layers is one fault", () => {
   const withEpsilon = (epsilon: number, other = epsilon): Checkpoint => {
     const nodes = checkpoint.graph.nodes.map((node) =>
       node.op.kind === "batchNorm"
-        ? { ...node, op: { ...node.op, epsilon: node.name === "conv4.bn" ? other : epsilon } }
+        ? { ...node, op: { ...node.op, epsilon: node.name === "conv3.bn" ? other : epsilon } }
         : node,
     );
     return { ...checkpoint, graph: { ...checkpoint.graph, nodes } };
@@ -100,10 +100,10 @@ describe("one mistake in several layers is one fault", () => {
     const faultsOf = async (right: Checkpoint): Promise<ParityReport["faults"]> =>
       (await verify(await opened(convert(right, { fold })))).faults;
     expect(await faultsOf(withEpsilon(0.03))).toMatchObject([
-      { layer: "conv1.bn", kind, explanation: expect.stringMatching(/3e-2.* all 27 |0\.03/) },
+      { layer: "conv1.bn", kind, explanation: expect.stringMatching(/3e-2.* all 13 |0\.03/) },
     ]);
     expect(await faultsOf(withEpsilon(0.03, 1e-5))).toMatchObject([
-      { layer: "conv1.bn", kind, explanation: expect.stringMatching(/26 of 27 /) },
+      { layer: "conv1.bn", kind, explanation: expect.stringMatching(/12 of 13 /) },
     ]);
     // Two are two, unless a folded one shows no more than another scale.
     const [first, ...others] = await faultsOf(withEpsilon(0.03, 0.02));
@@ -186,22 +186,22 @@ describe("one mistake in several layers is one fault", () => {
     ],
     [
       "the first stream's gate for all",
-      (node) => [{ ...node, inputs: node.inputs.with(1, "conv2.1.gate[1].gate_activation") }],
+      (node) => [{ ...node, inputs: node.inputs.with(1, "conv2.0.gate[1].gate_activation") }],
       [2, 3],
     ],
   ])("%s", async (_, by, streams) => {
     const edit: OnnxEdit = (model) =>
       [1, 2, 3].reduce<OnnxModel>(
-        (before, t) => replaced(`conv2.1.gate[${t}]`, (node) => by(node, t), { one: scalar(1) })(before),
+        (before, t) => replaced(`conv2.0.gate[${t}]`, (node) => by(node, t), { one: scalar(1) })(before),
         { ...model, metadata: new Map<string, string>() },
       );
     const { faults } = await verify(await opened(rewriteOnnx(honest, edit)));
-    expect(faults).toMatchObject([{ layer: `conv2.1.gate[${streams[0]}]`, kind: "structure", streams }]);
+    expect(faults).toMatchObject([{ layer: `conv2.0.gate[${streams[0]}]`, kind: "structure", streams }]);
     expect(faults[0]?.explanation).not.toContain("global_avgpool");
   });
 
   it("an instance norm before the sum, not after it", async () => {
-    const ibn = tinyCheckpoint("ibn");
+    const ibn = tinyCheckpoint("ibn block");
     const edit: OnnxEdit = (model) =>
       replaced("conv2.0.add", (add) => [
         onnxNode("normed", "InstanceNormalization", [

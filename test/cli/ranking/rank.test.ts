@@ -14,8 +14,8 @@ import { schemaOf } from "../../support/schemas.js";
 import { tinyFile } from "../../support/tiny-file.js";
 import { type Finished, run, spawnCommand } from "../command.js";
 
-const CHECKPOINT = tinyFile();
-const [FEATURES = 0] = tinyCheckpoint("osnet").spec.embedding;
+const CHECKPOINT = tinyFile("block");
+const [FEATURES = 0] = tinyCheckpoint("block").spec.embedding;
 const SIZE = ["--size", "64x32"];
 
 /** The checkpoint's features of `market`. */
@@ -24,7 +24,7 @@ const RECORDED = ["--reference", "reference.npy", "--data", "market"] as const;
 /** A data set, the checkpoint's ONNX file and features, and what tests add. */
 let folder: Folder;
 beforeAll(async () => {
-  folder = await createFolder({ "model.onnx": convert(tinyCheckpoint("osnet")) });
+  folder = await createFolder({ "model.onnx": convert(tinyCheckpoint("block")) });
   await put(await pictureSet(), "market");
   const { status, stderr } = await verify(
     "embed",
@@ -62,19 +62,20 @@ async function rank(
 
 /** An ONNX file of the checkpoint with other weights. */
 async function mutant(name: string, change: (stateDict: StateDict) => StateDict): Promise<string> {
-  const checkpoint = tinyCheckpoint("osnet");
+  const checkpoint = tinyCheckpoint("block");
   await writeFile(folder.at(name), convert({ ...checkpoint, stateDict: change(checkpoint.stateDict) }));
   return name;
 }
 
-/** The checkpoint's ONNX file with two blocks' gates exchanged. */
+/** The checkpoint's ONNX file with the gates of other channels. */
 function crossGates(): Promise<string> {
-  return mutant("crossed.onnx", (stateDict) => {
-    const [first, second] = ["conv2.0.gate.fc2.weight", "conv2.1.gate.fc2.weight"];
-    const [one, two] = [stateDict.get(first ?? ""), stateDict.get(second ?? "")];
-    if (!one || !two) throw new Error("no gates");
-    return new Map(stateDict).set(first ?? "", two).set(second ?? "", one);
-  });
+  return mutant("crossed.onnx", (stateDict) =>
+    withTensor(stateDict, "conv2.0.gate.fc2.weight", ({ shape, data }) => ({
+      dtype: "float32",
+      shape,
+      data: Float32Array.from(data as Float32Array).reverse(),
+    })),
+  );
 }
 
 describe("osnet-verify rank", () => {
@@ -159,7 +160,7 @@ describe("osnet-verify rank", () => {
   });
 
   it("takes a float16 model, whose order hardly changes", async () => {
-    await writeFile(folder.at("half.onnx"), convert(tinyCheckpoint("osnet"), { dtype: "float16" }));
+    await writeFile(folder.at("half.onnx"), convert(tinyCheckpoint("block"), { dtype: "float16" }));
     const { report } = await rank("half.onnx", ...RECORDED);
     const [candidate] = report.candidates;
     expect(candidate?.parity.drift.max).toBeGreaterThan(1e-6);

@@ -28,7 +28,7 @@ describe("reports of a run that does not end well", () => {
   let whole: readonly string[];
 
   beforeAll(async () => {
-    folder = await createFolder({ "s.yaml": SUITE, "arch.json": tinySpecFile("osnet") });
+    folder = await createFolder({ "s.yaml": SUITE, "arch.json": tinySpecFile("block") });
     expect(spawnSync(process.execPath, ARGS, { cwd: folder.path }).status).toBe(0);
     whole = await contents(folder);
   });
@@ -70,8 +70,8 @@ describe("reports of a run that does not end well", () => {
 
   it("leaves the earlier ones where there is no room for new ones", async () => {
     const earlier = await readFile(folder.at("r/suite.json"), "utf8");
-    // No file may be larger than 40 blocks of 1 KiB, which the first report is.
-    const limited = `trap '' XFSZ; ulimit -f 40; exec "$@"`;
+    // No file may be larger than 16 blocks of 1 KiB, which the first report is.
+    const limited = `trap '' XFSZ; ulimit -f 16; exec "$@"`;
     const { status, stderr } = spawnSync("bash", ["-c", limited, "bash", process.execPath, ...ARGS], {
       cwd: folder.path,
       encoding: "utf8",

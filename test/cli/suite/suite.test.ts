@@ -23,7 +23,7 @@ describe("osnet-verify suite", () => {
     const two = await suite("--report-dir", "b", "--shard", "2/2", "--cache", "cache");
     expect(two.status).toBe(1);
     expect(two.stdout.toString()).toMatch(
-      /^\[1\/1\] fail {2}trained · shipped {2}\d+ faults?, first at conv3\.0\.gate\[1, 2\]/,
+      /^\[1\/1\] fail {2}trained · shipped {2}\d+ faults?, first at conv2\.0\.gate\[1–3\]/,
     );
 
     const merged = await run("osnet-verify", ["merge", "a", "b", "--report-dir", "m"], { cwd: folder.path });

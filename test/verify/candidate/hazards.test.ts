@@ -22,7 +22,7 @@ import { SMALL } from "../../support/osnet.js";
 
 /** Graphs that overflow, wrap around or never end on other images than the report's. */
 
-const CHECKPOINT = tinyCheckpoint("osnet");
+const CHECKPOINT = tinyCheckpoint("block");
 
 const edited = (edit: OnnxEdit, options: OnnxOptions = {}): OnnxModel =>
   anonymous(

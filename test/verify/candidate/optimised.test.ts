@@ -12,7 +12,7 @@ import { openVerification } from "../../../src/verify/open.js";
 import type { ParityReport } from "../../../src/verify/outcome/report.js";
 import { verify } from "../../../src/verify/verify.js";
 import { anonymous, dropNode, replaceNode, withAttribute } from "../../convert/import/graphs.js";
-import { TINY_FAMILIES, type TinyFamily, tinyCheckpoint } from "../../mutation/families.js";
+import { ONE_BLOCK, type TinyNetwork, tinyCheckpoint } from "../../mutation/families.js";
 import { modulesOf, wholeModel } from "../../mutation/readers.js";
 import { optimisedFile } from "../../support/optimised.js";
 import { SMALL, withValues } from "../../support/osnet.js";
@@ -26,7 +26,7 @@ const NCHWC = "com.microsoft.nchwc";
 
 async function judged(
   bytes: Uint8Array,
-  family: TinyFamily = "osnet",
+  family: TinyNetwork = "osnet",
   checkpoint: Checkpoint = tinyCheckpoint(family),
   name = "m.onnx",
 ): Promise<ParityReport> {
@@ -38,7 +38,7 @@ async function judged(
   return verify(verification);
 }
 
-function plain(family: TinyFamily, isNamed: boolean, size: typeof SMALL | "dynamic" = SMALL): Uint8Array {
+function plain(family: TinyNetwork, isNamed: boolean, size: typeof SMALL | "dynamic" = SMALL): Uint8Array {
   const { graph, stateDict } = tinyCheckpoint(family);
   const model = lowerToOnnx(graph, stateDict, { size });
   return encodeOnnx(isNamed ? model : anonymous(model));
@@ -48,10 +48,13 @@ const inBlocks = ({ domain }: OnnxNode): boolean => domain === NCHWC;
 
 const LEVELS = ["extended", "layout", "all"] as const;
 
+/** The first has channels that fill no block. */
+const NETWORKS: readonly TinyNetwork[] = ["osnet", ...Object.values(ONE_BLOCK).slice(1)];
+
 describe.each(LEVELS)("optimised by onnxruntime at level %s", (level) => {
-  it.each(TINY_FAMILIES)("%s passes", async (family) => {
+  it.each(NETWORKS)("%s passes", async (family) => {
     // Each family and each level with our names and with others.
-    const isNamed = (LEVELS.indexOf(level) + TINY_FAMILIES.indexOf(family)) % 2 === 0;
+    const isNamed = (LEVELS.indexOf(level) + NETWORKS.indexOf(family)) % 2 === 0;
     const bytes = await optimisedFile(plain(family, isNamed), level);
     const { nodes } = decodeOnnx(bytes, { subject: "m.onnx" }).graph;
     expect(nodes.some(inBlocks)).toBe(level !== "extended");
@@ -60,20 +63,20 @@ describe.each(LEVELS)("optimised by onnxruntime at level %s", (level) => {
   });
 
   it("of any size passes, and its weights are lifted", async () => {
-    const bytes = await optimisedFile(plain("osnet", false, "dynamic"), level);
-    expect((await judged(bytes)).faults).toEqual([]);
+    const bytes = await optimisedFile(plain("block", false, "dynamic"), level);
+    expect((await judged(bytes, "block")).faults).toEqual([]);
     const { stateDict } = liftCheckpoint(openModel("onnx", { name: "m.onnx", bytes }));
-    const { stateDict: own } = tinyCheckpoint("osnet");
-    for (const name of ["conv2.0.gate.fc1.weight", "conv2.0.conv2b.1.conv1.weight", "conv3.0.gate.fc2.bias"])
+    const { stateDict: own } = tinyCheckpoint("block");
+    for (const name of ["conv2.0.gate.fc1.weight", "conv2.0.conv2b.1.conv1.weight", "conv2.0.gate.fc2.bias"])
       expect(stateDict.get(name)?.data).toEqual(own.get(name)?.data);
   });
 });
 
 describe("a checkpoint that is a model with code of its own", () => {
   it("is compared with by its weights, and nothing is called proven", async () => {
-    const checkpoint = tinyCheckpoint("osnet");
+    const checkpoint = tinyCheckpoint("block");
     const against = (unread?: readonly string[]): Promise<ParityReport> =>
-      judged(plain("osnet", true), "osnet", unread ? { ...checkpoint, unread } : checkpoint);
+      judged(plain("block", true), "block", unread ? { ...checkpoint, unread } : checkpoint);
     expect((await against()).proof?.status).toBe("proven");
     const { passed, proof, warnings } = await against(["__main__.MyBlock"]);
     expect([passed, proof?.status]).toEqual([true, "sampled"]);
@@ -82,11 +85,11 @@ describe("a checkpoint that is a model with code of its own", () => {
   });
 
   it("passes as a candidate with a warning", async () => {
-    const checkpoint = tinyCheckpoint("osnet");
+    const checkpoint = tinyCheckpoint("block");
     const modules = new Map(modulesOf(checkpoint));
     modules.set("conv2.0", { className: "__main__.Mine", attributes: {} });
     const bytes = wholeModel(checkpoint.stateDict, modules);
-    const { passed, warnings } = await judged(bytes, "osnet", checkpoint, "whole.pt");
+    const { passed, warnings } = await judged(bytes, "block", checkpoint, "whole.pt");
     expect(passed).toBe(true);
     expect(warnings).toEqual([expect.stringMatching(/^the candidate is a model .*__main__\.Mine/)]);
   });

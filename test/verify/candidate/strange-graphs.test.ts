@@ -251,7 +251,7 @@ describe("an output of whole numbers", () => {
 describe("weights that cannot be seen, and are zeros in the file", () => {
   it("are proven for the images within which they cannot be seen", async () => {
     const path = "conv2.0.conv2b.1.conv1.weight";
-    const checkpoint = tinyCheckpoint("osnet", (weights) =>
+    const checkpoint = tinyCheckpoint("block", (weights) =>
       withTensor(weights, path, (tensor) => withValues(tensor, { 0: 1e-41 })),
     );
     const { graph, stateDict } = checkpoint;

@@ -188,7 +188,7 @@ describe("compareWeights", () => {
 });
 
 describe("all weights rounded to 16 bits, in float32", () => {
-  const tiny = tinyCheckpoint("osnet");
+  const tiny = tinyCheckpoint("block");
   const back = (tensor: Tensor, dtype: "float16" | "bfloat16"): Tensor =>
     tensor.dtype === "float32" ? toFloat32(castFloat(tensor, dtype, "w"), "w") : tensor;
   const all = (tensors: ReadonlyMap<string, Tensor>, dtype: "float16" | "bfloat16"): Map<string, Tensor> =>
@@ -246,7 +246,7 @@ describe("all weights rounded to 16 bits, in float32", () => {
 });
 
 describe("running statistics of another epoch", () => {
-  const tiny = tinyCheckpoint("osnet");
+  const tiny = tinyCheckpoint("block");
   it.each([[true], [false]])("are one fault, and no rounding, folded %s", (fold) => {
     const stale = [...tiny.stateDict].map(([path, tensor]): [string, Tensor] => {
       if (!/running/.test(path)) return [path, tensor];
