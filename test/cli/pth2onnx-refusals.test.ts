@@ -3,9 +3,11 @@ import type { StateDict, Tensor } from "../../src/core/tensor.js";
 import { fixturePath, readFixture } from "../fixtures.js";
 import { openFixture, withTensor, withValues } from "../support/osnet.js";
 import { encodePth } from "../support/pth-writer.js";
+import { tinyFile } from "../support/tiny-file.js";
 import { refusal } from "./command.js";
 
 const CHECKPOINT = fixturePath("osnet_x0_25.pth") ?? "";
+const SMALL = tinyFile("block");
 
 function refuse(
   args: readonly string[],
@@ -164,11 +166,11 @@ describe("an output that cannot be", () => {
     ["out.onnx", "already exists; add --force to replace it"],
   ])("%s", async (output, problem) => {
     const files = { "out.onnx": "an older model" };
-    expect(await refuse([CHECKPOINT, "-o", output], files)).toBe(`${output}: ${problem}.\n`);
+    expect(await refuse([SMALL, "-o", output], files)).toBe(`${output}: ${problem}.\n`);
   });
 
   it("one without a name", async () => {
-    expect(await refuse([CHECKPOINT, "-o", ""])).toBe(
+    expect(await refuse([SMALL, "-o", ""])).toBe(
       '"": found no name, expected a file name; name the file to write.\n',
     );
   });
@@ -185,7 +187,7 @@ describe("an option that cannot be", () => {
     ["--opset abc", '--opset: found "abc", expected a whole number of at least 1; correct the value'],
     [
       "--size 7x3",
-      "image size 7x3: found an output of [1, 64, 1, 0] at layer conv2.2.1, expected at least one pixel; use larger images, such as 256x128",
+      "image size 7x3: found an output of [1, 32, 1, 0] at layer conv2.1.1, expected at least one pixel; use larger images, such as 256x128",
     ],
     ["--size abc", `--size: found "abc", ${size}`],
     ["--size 0x0", `--size: found "0x0", ${size}`],
@@ -220,7 +222,7 @@ describe("an option that cannot be", () => {
     ["--size", "--size <HxW>: missing value; add one"],
     ["second.pth", "pth2onnx: too many arguments; see --help"],
   ])("%s", async (args, sentence) => {
-    const output = await refuse([CHECKPOINT, "-o", "out.onnx", ...args.split(" ")]);
+    const output = await refuse([SMALL, "-o", "out.onnx", ...args.split(" ")]);
     expect(output).toBe(`${sentence}${sentence.endsWith("?") ? "" : "."}\n`);
   });
 
@@ -240,7 +242,7 @@ describe("an option that cannot be", () => {
 
   it("--arch of a file that is no spec", async () => {
     const spec = (text: string) =>
-      refuse([CHECKPOINT, "-o", "out.onnx", "--arch", "spec.json"], { "spec.json": text });
+      refuse([SMALL, "-o", "out.onnx", "--arch", "spec.json"], { "spec.json": text });
     const problem = "expected an OSNet architecture description; see docs/architecture.md for its fields.\n";
     expect(await spec("{")).toBe(`spec.json: found text that is not JSON, ${problem}`);
     expect(await spec("{}")).toBe(

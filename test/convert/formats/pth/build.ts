@@ -9,16 +9,26 @@ import { inPieces } from "../../../support/pieces.js";
 
 /** Strings are Latin-1: one character for each byte. */
 export function bytesOf(...parts: readonly (string | Uint8Array)[]): Uint8Array {
-  return new Uint8Array(
-    Buffer.concat(parts.map((part) => (typeof part === "string" ? Buffer.from(part, "latin1") : part))),
-  );
+  return joined(parts);
+}
+
+function joined(parts: readonly (string | Uint8Array)[]): Uint8Array {
+  const pieces = parts.map((part) => (typeof part === "string" ? Buffer.from(part, "latin1") : part));
+  const bytes = new Uint8Array(pieces.reduce((sum, { length }) => sum + length, 0));
+  let at = 0;
+  for (const piece of pieces) {
+    bytes.set(piece, at);
+    at += piece.length;
+  }
+  return bytes;
 }
 
 /** `value` in `size` bytes, little-endian, as Latin-1. */
 export function le(value: number, size: number): string {
-  return Array.from({ length: size }, (_, index) =>
-    String.fromCharCode(Math.floor(value / 256 ** index) % 256),
-  ).join("");
+  let text = "";
+  for (let index = 0; index < size; index++)
+    text += String.fromCharCode(Math.floor(value / 256 ** index) % 256);
+  return text;
 }
 
 // Pickle values in protocol 2.
@@ -73,23 +83,25 @@ export interface Entry {
 
 /** A zip archive of the entries, stored as they are. */
 export function zip(entries: readonly Entry[], comment = ""): Uint8Array {
-  let body = bytesOf();
-  let directory = bytesOf();
+  const body: (string | Uint8Array)[] = [];
+  const directory: string[] = [];
+  let length = 0;
   for (const { name, data, method = 0, crc, local = {}, ...entry } of entries) {
     const stored = bytesOf(data);
     const size = entry.size ?? stored.length;
-    const offset = entry.offset ?? body.length;
+    const offset = entry.offset ?? length;
     const fields = (of: { name?: string; method?: number; size?: number }) =>
       `${le(of.method ?? method, 2)}${le(0, 4)}${le(crc ?? crc32(stored), 4)}${le(stored.length, 4)}${le(of.size ?? size, 4)}${le((of.name ?? name).length, 2)}${le(0, 2)}`;
-    body = bytesOf(body, `PK\x03\x04${le(20, 2)}${le(0, 2)}${fields(local)}${local.name ?? name}`, stored);
-    directory = bytesOf(
-      directory,
+    const header = `PK\x03\x04${le(20, 2)}${le(0, 2)}${fields(local)}${local.name ?? name}`;
+    body.push(header, stored);
+    length += header.length + stored.length;
+    directory.push(
       `PK\x01\x02${le(20, 2)}${le(20, 2)}${le(0, 2)}${fields({})}${le(0, 10)}${le(offset, 4)}${name}`,
     );
   }
   const count = le(entries.length, 2);
-  const end = `PK\x05\x06${le(0, 4)}${count}${count}${le(directory.length, 4)}${le(body.length, 4)}${le(comment.length, 2)}${comment}`;
-  return bytesOf(body, directory, end);
+  const end = `PK\x05\x06${le(0, 4)}${count}${count}${le(directory.join("").length, 4)}${le(length, 4)}${le(comment.length, 2)}${comment}`;
+  return joined([...body, ...directory, end]);
 }
 
 /** A zip container with one pickle and its storages. */
