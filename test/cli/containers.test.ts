@@ -9,26 +9,29 @@ import { openFixture } from "../support/osnet.js";
 import { refusal, run } from "./command.js";
 
 const { stateDict } = openFixture();
-const DIRECTIONS = WEIGHTS_FORMATS.flatMap((from) => WEIGHTS_FORMATS.map((to) => [from, to] as const));
+const { stateDict: small } = tinyCheckpoint("block");
 const NETWORK = "osnet_x0_25, 16 classes, 0.2 M parameters, 82 M multiply-adds at 256×128";
+const DIRECTIONS = WEIGHTS_FORMATS.flatMap((from) => WEIGHTS_FORMATS.map((to) => [from, to] as const));
 
 describe("osnet-convert between files of weights", () => {
   it.each(DIRECTIONS)("%s2%s writes a verified file, and nothing else", async (from, to) => {
     const input = `w.${from}`;
-    const folder = await temporaryFolder({ [input]: encodeWeights(stateDict, from, { subject: input }) });
+    const folder = await temporaryFolder({ [input]: encodeWeights(small, from, { subject: input }) });
     const args = [`${from}2${to}`, input, ...(from === to ? ["-o", `out.${to}`] : [])];
     const output = from === to ? `out.${to}` : `w.${to}`;
     const { status, stdout, stderr } = await run("osnet-convert", args, { cwd: folder.path });
     expect({ status, stderr }).toEqual({ status: 0, stderr: "" });
-    expect(stdout.toString()).toBe(
-      `${input}: ${NETWORK}\nverified: ${stateDict.size} tensors read back bit for bit\nwrote ${output}, ${to === "safetensors" ? "0.9" : "1.0"} MB\n`,
-    );
+    const [network, ...said] = stdout.toString().split("\n");
+    expect(network).toMatch(/^w\.\w+: osnet_x1_0 with channels .*, 6 classes, /);
+    expect(said).toEqual([
+      `verified: ${small.size} tensors read back bit for bit`,
+      expect.stringMatching(/^wrote (w|out)\.\w+, 0\.[01] MB$/),
+      "",
+    ]);
     expect(await folder.names()).toEqual([input, output].sort());
     const written = await folder.read(output);
-    expect(compareBits(stateDict, decodeWeights(written, { subject: output, format: to }).stateDict)).toEqual(
-      [],
-    );
-    expect(Buffer.compare(written, encodeWeights(stateDict, to, { subject: output }))).toBe(0);
+    expect(compareBits(small, decodeWeights(written, { subject: output, format: to }).stateDict)).toEqual([]);
+    expect(Buffer.compare(written, encodeWeights(small, to, { subject: output }))).toBe(0);
   });
 
   it.skipIf(missing("cases/hostile/esc.pth"))(

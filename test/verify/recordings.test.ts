@@ -12,7 +12,7 @@ import { openVerification } from "../../src/verify/open.js";
 import type { ParityReport } from "../../src/verify/outcome/report.js";
 import { verify } from "../../src/verify/verify.js";
 import { recording } from "../mutation/candidates.js";
-import { IMAGES, type TinyFamily, tinyCheckpoint } from "../mutation/families.js";
+import { IMAGES, type OneBlock, tinyCheckpoint } from "../mutation/families.js";
 import { followed, operator } from "../mutation/onnx-edits.js";
 import { convert, openReference, rewriteOnnx, SMALL, withTensor, withValues } from "../support/osnet.js";
 
@@ -89,11 +89,11 @@ describe("a recording of another training is one fault", () => {
     if (turn % 2 === 0) await expectOneFault(model, other);
   });
 
-  it.each(["nas", "attribute"] as const)(
+  it.each(["nas block", "attribute block"] as const)(
     "of %s, of which all without weights is said to be right",
     async (family) => {
       const own = tinyCheckpoint(family);
-      const wanted = family === "attribute" ? /./ : undefined;
+      const wanted = family === "attribute block" ? /./ : undefined;
       const { faults } = await verified(recorded(ofAnotherTraining(own), wanted), openReference(own));
       expect(faults).toHaveLength(1);
       expect(faults[0]?.explanation).toMatch(
@@ -151,9 +151,9 @@ describe("a recording of another training is one fault", () => {
 });
 
 describe("a recording of few layers", () => {
-  const FEW: readonly (readonly [TinyFamily, RegExp])[] = [
-    ["ibn", /^$/],
-    ["nas", PARTS["the blocks"]],
+  const FEW: readonly (readonly [OneBlock, RegExp])[] = [
+    ["ibn block", /^$/],
+    ["nas block", PARTS["the blocks"]],
   ];
 
   it.each(FEW)("of %s, %s, is judged wherever it has a value, and passes", async (family, wanted) => {
@@ -171,7 +171,7 @@ describe("a recording of few layers", () => {
     "of %s, %s, fails where it has other weights behind instance norms",
     async (family, wanted) => {
       const checkpoint = tinyCheckpoint(family);
-      const path = family === "ain" ? "conv2.0.conv3.conv.weight" : "conv2.0.conv3.bn.weight";
+      const path = "conv2.0.conv3.bn.weight";
       const stateDict = withTensor(
         checkpoint.stateDict,
         checkpoint.stateDict.has(path) ? path : "conv2.0.conv3.conv.weight",
@@ -205,7 +205,7 @@ describe("a recording beside a model", () => {
   });
 
   it("that gives its features and logits alone: what the recording has behind them is not missing", async () => {
-    const attribute = tinyCheckpoint("attribute");
+    const attribute = tinyCheckpoint("attribute block");
     const recording = recorded(attribute, /./);
     for (const output of ["both", "features"] as const) {
       const model = { name: "m.onnx", bytes: convert(attribute, { output }) };

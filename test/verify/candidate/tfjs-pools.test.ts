@@ -8,7 +8,7 @@ import type { ParityReport } from "../../../src/verify/outcome/report.js";
 import { verify } from "../../../src/verify/verify.js";
 import { anonymous } from "../../convert/import/tfjs/models.js";
 import { tinyCheckpoint } from "../../mutation/families.js";
-import { openFixture, SMALL } from "../../support/osnet.js";
+import { SMALL } from "../../support/osnet.js";
 
 /**
  * Pools of other windows in TensorFlow.js, whose global pools are windows of the size of the map: behind another max pool
@@ -71,8 +71,8 @@ describe.each(FORMS)("a max pool of other windows in a graph model, %s", (_, for
     expect(faults[0]?.explanation).toMatch(/kernel|padding/);
   });
 
-  it.runIf(form === anonymous)("is one fault in a network of six blocks", async () => {
-    const checkpoint = openFixture();
+  it.runIf(form === anonymous)("is one fault in a network of three blocks", async () => {
+    const checkpoint = tinyCheckpoint("osnet");
     const model = lowerToTfjs(checkpoint.graph, checkpoint.stateDict, { size: SMALL });
     const { passed, faults } = await judged(
       form(withAttributes(model, "maxpool", { padding: SAME })),
