@@ -209,7 +209,7 @@ function findFaults(
   { layers, outputs, misshapen, explanations }: Comparison,
 ): { readonly faults: readonly Fault[]; readonly missing: readonly LayerNode[] } {
   const isOwn = ({ layer, explanation }: Fault): boolean =>
-    !(weights?.ofOneCause?.has(layer) && explanation.startsWith("found epsilon "));
+    !(weights?.withEpsilon?.has(layer) && explanation.startsWith("found epsilon "));
   const replaced = foldedInstead(graph, candidate.structure ?? [], weights?.faults ?? []);
   const structure = [
     ...withoutOwnWeights(candidate.structure ?? [], weights?.faults ?? [])
@@ -238,7 +238,9 @@ function findFaults(
   const readsImages = ({ layer }: Fault): boolean => fed.has(layer);
   const isShown = (name: string): boolean => layers.has(name);
   const isCovered = ({ layer }: Fault): boolean =>
-    [layer, ...computedIn(nodes, layer, isShown)].some((each) => weights?.ofOneCause?.has(each));
+    [layer, ...computedIn(nodes, layer, isShown)].some(
+      (each) => weights?.ofOneCause?.has(each) || weights?.withEpsilon?.has(each),
+    );
   /** The layers that read a layer, possibly through others computed in the same operator. */
   const readersOf = (layer: string): ReadonlySet<string> => {
     const hidden = new Set([layer]);

@@ -1,5 +1,6 @@
 import { scaleRows } from "../../arch/batch-norm.js";
 import type { LayerNode, Op } from "../../arch/index.js";
+import { filled } from "../../core/functions.js";
 import { type Shape, sameShape } from "../../core/tensor.js";
 import { castFloat, toFloat64 } from "../../core/tensor-cast.js";
 import { affineOf } from "../bounds/norms.js";
@@ -13,6 +14,7 @@ import {
   type Step,
   trialOf,
 } from "./hypothesis.js";
+import { type Misreading, misreadings } from "./layouts.js";
 
 /** Hypotheses about what happened to a layer's weights. */
 export const guessWeights: Guess = (step, evidence) => {
@@ -41,14 +43,14 @@ export const guessWeights: Guess = (step, evidence) => {
     ...otherTensors(step, evidence, ["weight", "bias"], step),
     ...(step.node.foldedBatchNorm ? otherTensors(foldedNorm(step), evidence, NORM_ROLES, step) : []),
   ];
-  const guesses = (variants: typeof layouts, cause: Hypothesis["cause"]): Hypothesis[] =>
+  const guesses = (variants: (product: Product) => Variant[], cause: Hypothesis["cause"]): Hypothesis[] =>
     [...variants(product), ...beforeFolding(variants, step.node, op, parameters)].map(([says, weight]) =>
       compute(cause, says, weight),
     );
   return [
-    ...guesses(layouts, "kernel-transposed"),
+    ...guesses(misread("kernel-transposed"), "kernel-transposed"),
     ...guesses(roundings, "weights-rounded"),
-    ...guesses(shifts, "bytes-shifted"),
+    ...guesses(misread("bytes-shifted"), "bytes-shifted"),
     ...others.map(({ source, ...hypothesis }) => ({
       ...hypothesis,
       plausible: () => trial({ parameters: source }),
@@ -73,58 +75,16 @@ function changed({ node, bias }: Product, weight: Float64Array): Parameters<Step
 
 type Variant = readonly [says: string, weight: () => Float64Array | undefined];
 
-/** The same weights in another layout. */
-function layouts({ shape, weight }: Product): Variant[] {
-  const [outputs = 1, inputs = 1, height = 1, width = 1] = shape;
-  const at = (o: number, i: number, y: number, x: number): number =>
-    weight[((o * inputs + i) * height + y) * width + x] as number;
-  const filled = (value: (o: number, i: number, y: number, x: number) => number): Float64Array => {
-    const result = new Float64Array(weight.length);
-    let k = 0;
-    for (let o = 0; o < outputs; o++)
-      for (let i = 0; i < inputs; i++)
-        for (let y = 0; y < height; y++) for (let x = 0; x < width; x++) result[k++] = value(o, i, y, x);
-    return result;
-  };
-  const variants: Variant[] = [];
-  if (height === width && height > 1)
-    variants.push(
-      ["height and width of the kernel are swapped", () => filled((o, i, y, x) => at(o, i, x, y))],
-      [
-        "the kernel is rotated by 180°",
-        () => filled((o, i, y, x) => at(o, i, height - 1 - y, width - 1 - x)),
-      ],
-    );
-  if (outputs === inputs && outputs > 1)
-    variants.push([
-      "output and input channels of the weights are swapped",
-      () => filled((o, i, y, x) => at(i, o, y, x)),
-    ]);
-  if (outputs !== inputs && inputs > 1)
-    variants.push([
-      "weights stored as [in, out] are read as [out, in]",
-      () =>
-        weight.map(
-          (_, k) => weight[(k % outputs) * (weight.length / outputs) + Math.floor(k / outputs)] as number,
-        ),
-    ]);
-  if (height * width > 1 && inputs > 1)
-    variants.push([
-      "weights stored as [out, height, width, in] are read as [out, in, height, width]",
-      () => hwio(weight, outputs, inputs, height * width),
-    ]);
-  return variants;
-}
-
-/** Weights stored as OHWI, and read as OIHW. */
-function hwio(weight: Float64Array, outputs: number, inputs: number, taps: number): Float64Array {
-  const result = new Float64Array(weight.length);
-  for (let o = 0; o < outputs; o++)
-    for (let i = 0; i < inputs; i++)
-      for (let tap = 0; tap < taps; tap++)
-        result[o * inputs * taps + tap * inputs + i] = weight[(o * inputs + i) * taps + tap] as number;
-  return result;
-}
+/** The same weights in another order. */
+const misread =
+  (cause: Misreading["cause"]) =>
+  ({ shape, weight }: Product): Variant[] =>
+    misreadings(shape)
+      .filter((each) => each.cause === cause)
+      .map(({ says, from }) => [
+        says,
+        () => filled(new Float64Array(weight.length), (index) => weight[from(index)] as number),
+      ]);
 
 function roundings({ shape, weight }: Product): Variant[] {
   const cast = (dtype: "float16" | "bfloat16"): Float64Array =>
@@ -165,14 +125,6 @@ function beforeFolding(
   ]);
 }
 
-/** Read from an offset that is wrong by one element. */
-function shifts({ weight }: Product): Variant[] {
-  return [
-    ["the weights are shifted by one element", () => rotated(weight, 1)],
-    ["the weights are shifted by minus one element", () => rotated(weight, -1)],
-  ];
-}
-
 /** Symmetric int8: multiples of max|w| / 127. */
 function symmetric(weight: Float64Array, run: number): Float64Array {
   const result = new Float64Array(weight.length);
@@ -191,10 +143,6 @@ function affine(weight: Float64Array, levels: number): Float64Array {
   const max = weight.reduce((a, b) => Math.max(a, b), -Infinity);
   const scale = (max - min) / levels;
   return weight.map((value) => (scale === 0 ? value : Math.round((value - min) / scale) * scale + min));
-}
-
-function rotated(weight: Float64Array, by: number): Float64Array {
-  return weight.map((_, i) => weight[(i + by + weight.length) % weight.length] as number);
 }
 
 /** Maximum number of other modules to try, closest names first. */

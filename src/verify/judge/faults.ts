@@ -181,7 +181,7 @@ export function withCauses(
     return {
       ...cause,
       margin: Number.isFinite(worst) ? worst : null,
-      ...(own.cause
+      ...(own.cause && cause.cause === undefined
         ? {
             cause: own.cause,
             explanation: `${cause.explanation}; ${own.explanation}`,

@@ -40,8 +40,8 @@ interface LocalOptions {
    * another layer in its place: then the reader is not at fault.
    */
   readonly mayHide: (layer: string) => boolean;
-  /** Whether to explain faulty layers. */
-  readonly explains: boolean;
+  /** Whether to explain faulty layers of a group. */
+  readonly explains: (group: LayerGroup) => boolean;
   /** Whether the candidate reuses a tensor's memory once the next one is requested. */
   readonly reusesMemory: boolean;
 }
@@ -144,7 +144,7 @@ function localJudge(
     const { error, overflow } = judged;
     if (overflow !== undefined)
       found.set(layer.group.layer.name, overflowed(overflow, settingArithmetic(setting).largest, precision));
-    if (overflow === undefined && options.explains && !isRounding(error))
+    if (overflow === undefined && options.explains(layer.group) && !isRounding(error))
       faulty[place] = { ...layer, margin: Math.max(error.margin, error.spread) };
     else for (const value of valuesOf(layer)) free(value);
   }
@@ -322,6 +322,9 @@ export function layerJudge(
   const deviations = new Set(candidate.structure?.map(({ layer }) => layer));
   const shown = new Set(candidate.backend.layers);
   const others = weights?.faults.filter(({ layer }) => shown.has(layer)) ?? [];
+  // What is known from constants needs no values.
+  const known = new Set(others.flatMap(({ layer, cause }) => (cause === undefined ? [] : layer)));
+  const isKnown = (layer: string): boolean => known.has(layer) || weights?.ofOneCause?.has(layer) === true;
   let local: LocalJudge | undefined;
   return {
     async judge(node, metrics, actual, again) {
@@ -353,7 +356,10 @@ export function layerJudge(
         parameterShapes: new Map(parametersOf(graph).map(({ path, shape }) => [path, shape])),
         mayHide: (layer) => !deviations.has(layer),
         // Quantised activations are rounded at every layer, which is the only explanation.
-        explains: others.length <= FEW_WEIGHTS && !weights?.ofOneCause && !weights?.result.quantised,
+        explains: ({ nodes }) =>
+          others.length <= FEW_WEIGHTS &&
+          !weights?.result.quantised &&
+          !nodes.some(({ name }) => isKnown(name)),
         reusesMemory: candidate.backend.name === "reference" && !threads,
       },
       uses,

@@ -1,186 +1,171 @@
-import type { LayerGraph } from "../../arch/index.js";
-import type { StoredTensor } from "../../convert/formats/tfjs/model.js";
-import type { Difference } from "../../convert/import/differences.js";
-import type { Tensor } from "../../core/tensor.js";
-import { castFloat, toFloat32 } from "../../core/tensor-cast.js";
-import { storedWithin } from "./expected.js";
+import type { LayerNode } from "../../arch/index.js";
+import { someOf } from "../../core/text.js";
+import { type Fault, layerFault } from "../outcome/report.js";
+import { exchanges } from "./elsewhere.js";
+import { otherStatistics, otherTraining } from "./other-weights.js";
+import {
+  type ComparedConstants,
+  type Deviation,
+  isUniform,
+  type Relation,
+  relationsOf,
+} from "./relations.js";
 
-/** One reason why many constants differ: another training, rounding, the ε or the statistics of all batch norms. */
-
-/** What was seen of each layer's constants. */
-interface Observed {
-  readonly graph: LayerGraph;
-  /** Of each convolution and linear layer with weights as trained, what a single layer may have in common with all. */
-  readonly causes: readonly (string | undefined)[];
-  /** Of each folded batch norm, the ε that explains its constants. */
-  readonly epsilons: ReadonlyMap<string, number | undefined>;
-  /** Of each batch norm, whether only its statistics differ; of a folded one, whether its channels are scaled. */
-  readonly statistics: ReadonlyMap<string, boolean>;
-  readonly differences: readonly Pick<Difference, "layer" | "found">[];
+/** The faults of constants, and what their causes explain. */
+export interface ConstantFaults {
+  readonly faults: readonly Fault[];
+  /** Layers whose constants differ for a reason that they share with others, and for no other. */
+  readonly ofOneCause?: ReadonlySet<string>;
+  /** Layers whose ε is the one that batch norms were folded with: one fault with these. */
+  readonly withEpsilon?: ReadonlySet<string>;
 }
 
-interface CommonCause {
+/** A reason why constants differ. */
+interface CauseOfMany {
   /** As a clause. */
   readonly says: string;
-  /** The layers that differ because of it. */
-  readonly layers: ReadonlySet<string>;
+  readonly cause?: Relation["cause"] | undefined;
+  readonly of: readonly Deviation[];
 }
 
-/** The reason why constants differ, if all that may have it do. */
-export function commonCause({
-  graph,
-  causes,
-  epsilons,
-  statistics,
-  differences,
-}: Observed): CommonCause | undefined {
-  const [cause] = causes;
-  if (cause !== undefined && causes.length >= FEWEST && causes.every((other) => other === cause))
-    return { says: cause, layers: withWeights(graph) };
-  const shown = [...epsilons.values()].filter((each) => each !== undefined);
-  const [epsilon] = shown;
-  if (shown.length > 1 && 2 * shown.length > epsilons.size && shown.every((other) => other === epsilon)) {
-    const norms =
-      shown.length === epsilons.size
-        ? "every folded batch norm"
-        : `${shown.length} of ${epsilons.size} folded batch norms`;
-    // Batch norms that the file keeps may have the same ε.
-    const kept = differences.filter(({ found }) => found === `epsilon ${epsilon}`);
-    const folded = [...epsilons].flatMap(([layer, each]) => (each === epsilon ? layer : []));
-    return {
-      says: `the ε of ${norms} is ${epsilon}`,
-      layers: new Set([...folded, ...kept.map(({ layer }) => layer)]),
-    };
+/** Minimum number of modules that have something in common for it to be one mistake: two may be two. */
+const MIN_SAME = 3;
+
+/**
+ * The faults of constants that differ: one for each cause, which covers the constants that it explains and no others,
+ * and one for each layer with constants that are left. A cause that explains values is preferred to one that explains
+ * only that they are others, and among those the one that explains the most.
+ */
+export function explainConstants(deviations: readonly Deviation[], all: ComparedConstants): ConstantFaults {
+  const relations = relationsOf(deviations, all.stateDict);
+  const causes: CauseOfMany[] = exchanges(deviations, all.graph, all.stateDict).map((exchange) => ({
+    ...exchange,
+    cause: "weights-elsewhere",
+  }));
+  let left = causes.reduce((some, { of }) => without(some, of), deviations);
+  const found = new Map(left.map((deviation) => [deviation, clausesOf(deviation, relations)]));
+  const withEpsilon = new Set<string>();
+  for (;;) {
+    const [best] = groupsOf(left, found)
+      .filter(({ of }) => modulesOf(of).size >= MIN_SAME)
+      .toSorted((a, b) => b.of.length - a.of.length);
+    if (!best) break;
+    if (best.cause === "epsilon")
+      for (const { layer, found: kept } of all.differences)
+        if (best.says.startsWith(`ε is ${kept.replace(/^epsilon /, "")},`)) withEpsilon.add(layer);
+    causes.push({ ...best, says: ofMany(best, all) });
+    left = without(left, best.of);
   }
-  if (statistics.size < FEWEST || ![...statistics.values()].every(Boolean)) return undefined;
-  const orScale = epsilons.size > 0 ? ", or their scales," : "";
+  // That all values are the same relates them to no others.
+  const unlike = (): readonly Deviation[] =>
+    left.filter((deviation) => found.get(deviation)?.length === 0 || isUniform(deviation));
+  for (const others of [otherTraining, otherStatistics]) {
+    const cause = others(unlike(), all);
+    if (!cause) continue;
+    causes.push(cause);
+    left = without(left, cause.of);
+  }
+  const order = new Map(all.graph.nodes.map(({ name }, index) => [name, index]));
+  const placeOf = (layer: string): number => order.get(layer) ?? 0;
+  const shared = causes.map(({ says, cause, of }) => {
+    const [first] = of.toSorted((a, b) => placeOf(a.node.name) - placeOf(b.node.name)) as [Deviation];
+    const explanation = `${says}: ${of.length} of ${all.compared} constants differ from the checkpoint's`;
+    return withCause(layerFault(first.node, "weights", null, explanation), cause);
+  });
+  const own = [...layersOf(left)].map(([node, of]) => ownFault(node, of, found));
+  const remaining = new Set(left.map(({ node }) => node.name));
   return {
-    says: `the running statistics of all batch norms${orScale} are not the checkpoint's`,
-    layers: new Set(statistics.keys()),
+    faults: [...shared, ...own].toSorted((a, b) => placeOf(a.layer) - placeOf(b.layer)),
+    ...(causes.length > 0
+      ? { ofOneCause: new Set(deviations.flatMap(({ node: { name } }) => (remaining.has(name) ? [] : name))) }
+      : {}),
+    ...(withEpsilon.size > 0 ? { withEpsilon } : {}),
   };
 }
 
-export function withWeights({ nodes }: LayerGraph): ReadonlySet<string> {
-  return new Set(nodes.flatMap(({ name, parameters }) => (Object.keys(parameters).length > 0 ? name : [])));
+type Clause = Pick<CauseOfMany, "says" | "cause">;
+
+function clausesOf(deviation: Deviation, relations: readonly Relation[]): readonly Clause[] {
+  return relations.flatMap(({ cause, of }) => {
+    const says = of(deviation);
+    return says === undefined ? [] : [{ says, cause }];
+  });
 }
 
-/** Minimum number of convolutions and linear layers with weights as trained for a conclusion about all. */
-export const FEWEST = 8;
-
-/**
- * Minimum change of other weights: more than rounding to bfloat16 or 8 bits, and less than an epoch of training.
- */
-const MIN_CHANGE = 0.02;
-
-/** Values in another order have the same norm to within rounding. */
-const SAME_NORM = 1e-5;
-
-/** One factor for all values, and almost no other difference. */
-const SAME_DIRECTION = 0.9999;
-
-/** The cause of a difference, if all layers may have it in common. */
-export function causeOfAll(
-  wanted: Float32Array,
-  tensor: StoredTensor | undefined,
-  layer: string,
-): string | undefined {
-  const { stored } = tensor ?? {};
-  if (stored && stored.dtype !== "float16" && typeof storedWithin(wanted, stored) === "string")
-    return "weights are stored in steps that are too wide, or in ranges that do not cover their values";
-  const narrow = (["float16", "bfloat16"] as const).find((dtype) =>
-    isRoundedTo(dtype, wanted, tensor, layer),
-  );
-  if (narrow) return `the reference's weights are the candidate's, rounded to ${narrow}`;
-  if (isOnSteps(wanted, tensor)) return "the weights are rounded to 8 bits";
-  return isOtherTraining(wanted, tensor, layer) ? "the weights are from another training run" : undefined;
+/** Constants of which the same can be said. */
+function groupsOf(
+  deviations: readonly Deviation[],
+  found: ReadonlyMap<Deviation, readonly Clause[]>,
+): readonly CauseOfMany[] {
+  const groups = new Map<string, { readonly clause: Clause; readonly of: Set<Deviation> }>();
+  for (const deviation of deviations)
+    for (const clause of found.get(deviation) ?? []) {
+      const group = groups.get(clause.says) ?? { clause, of: new Set() };
+      group.of.add(deviation);
+      groups.set(clause.says, group);
+    }
+  return [...groups.values()].map(({ clause, of }) => ({ ...clause, of: [...of] }));
 }
 
-/** Whether a stored value is the expected one, rounded. */
-function isRoundedTo(
-  dtype: "float16" | "bfloat16",
-  wanted: Float32Array,
-  tensor: StoredTensor | undefined,
-  layer: string,
-): boolean {
-  if (tensor?.dtype !== "float32" || tensor.data.length !== wanted.length) return false;
-  const rounded = toFloat32(castFloat(tensor as Tensor<"float32">, dtype, layer), layer).data;
-  return rounded.every((value, index) => value === wanted[index]);
-}
+/** Several constants of a kind. */
+const KINDS = {
+  weight: "weights",
+  bias: "biases",
+  runningMean: "running means",
+  runningVar: "running variances",
+} as const satisfies Record<Deviation["role"], string>;
 
-/** The steps of 8 bits in a range: to either side of 0, or from the least value to the largest. */
-const SIDE_STEPS = 127;
-const RANGE_STEPS = 255;
-
-/** How far from a step a float32 may be, in steps. */
-const OFF_STEP = 1e-3;
-
-/** Whether the stored values are the expected ones, rounded to the nearest step of 8 bits: of each row, or of all. */
-function isOnSteps(wanted: Float32Array, tensor: StoredTensor | undefined): boolean {
-  if (tensor?.dtype !== "float32" || tensor.stored || tensor.data.length !== wanted.length) return false;
-  const found = tensor.data as Float32Array;
-  if (found.every((value, index) => value === wanted[index])) return false;
-  const onSteps = (start: number, end: number): boolean => {
-    const own = found.subarray(start, end);
-    const [least, most] = [own.reduce((a, b) => Math.min(a, b), 0), own.reduce((a, b) => Math.max(a, b), 0)];
-    return [Math.max(-least, most) / SIDE_STEPS, (most - least) / RANGE_STEPS].some((step) =>
-      own.every((value, at) => {
-        const steps = step === 0 ? 0 : value / step;
-        const off = Math.abs(value - (wanted[start + at] as number));
-        return off <= step * (0.5 + OFF_STEP) && Math.abs(steps - Math.round(steps)) <= OFF_STEP;
-      }),
-    );
-  };
-  const rows = tensor.shape[0] ?? 1;
-  const size = found.length / rows;
-  return (
-    onSteps(0, found.length) ||
-    Array.from({ length: rows }, (_, row) => row * size).every((start) => onSteps(start, start + size))
-  );
-}
-
-/**
- * Whether values come from another training, and are not the same ones rounded, scaled, negated or in another order.
- */
-function isOtherTraining(wanted: Float32Array, tensor: StoredTensor | undefined, layer: string): boolean {
-  if (tensor?.data.length !== wanted.length) return false;
-  const found = toFloat32(tensor, layer).data;
-  const [dot, a, b] = products(wanted, found);
-  const change = Math.sqrt(Math.max(0, a + b - 2 * dot) / a);
-  const norms = Math.abs(Math.sqrt(b / a) - 1);
-  return change > MIN_CHANGE && norms > SAME_NORM && Math.abs(dot) < SAME_DIRECTION * Math.sqrt(a * b);
-}
-
-/** How far products may be from one factor, as a share of the largest: float32 rounds less, and types of 16 bits more. */
-const SCALE_ROUNDING = 2 ** -18;
-
-/** Rows of fewer values have one factor by chance. */
-const FEWEST_IN_ROW = 3;
-
-/** Whether rows of a weight are those expected, times one positive factor each. */
-export function isScaledByRow(wanted: Float32Array | undefined, tensor: StoredTensor | undefined): boolean {
-  if (!wanted || tensor?.data.length !== wanted.length) return false;
-  const found = toFloat32(tensor, "weight").data;
-  const size = found.length / (tensor.shape[0] ?? 1);
-  if (size < FEWEST_IN_ROW) return false;
-  for (let row = 0; row < found.length; row += size) {
-    const [own, other] = [wanted.subarray(row, row + size), found.subarray(row, row + size)];
-    const [dot, square] = products(own, other);
-    const factor = dot / square;
-    const most = SCALE_ROUNDING * own.reduce((all, value) => Math.max(all, Math.abs(factor * value)), 0);
-    if (!(factor >= 0) || own.some((value, at) => Math.abs(factor * value - (other[at] as number)) > most))
-      return square === 0;
+/** What is said of many constants. */
+function ofMany({ says, cause, of }: CauseOfMany, { graph, folded }: ComparedConstants): string {
+  const layers = [...layersOf(of).keys()];
+  if (cause === "epsilon") {
+    const epsilon = /^ε is (\S+),/.exec(says)?.[1];
+    const which =
+      layers.length === folded
+        ? "every folded batch norm"
+        : `${layers.length} of ${folded} folded batch norms`;
+    return `the ε of ${which} is ${epsilon}`;
   }
-  return true;
+  const kinds = [...new Set(of.map(({ role }) => KINDS[role]))].join(" and ");
+  const what = says.startsWith("all ") ? `${says} in the ${kinds}` : says;
+  const ops = new Set(layers.map(({ op }) => op.kind));
+  const all = graph.nodes.filter(({ op }) => ops.has(op.kind)).length;
+  return 2 * layers.length < all ? `${what} at ${someOf(layers.map(({ name }) => name))}` : what;
 }
 
-/** The scalar product of two vectors, and each one's with itself. */
-function products(left: Float32Array, right: Float32Array): readonly [number, number, number] {
-  let [dot, a, b] = [0, 0, 0];
-  for (let index = 0; index < left.length; index++) {
-    const [x, y] = [left[index] as number, right[index] as number];
-    dot += x * y;
-    a += x * x;
-    b += y * y;
-  }
-  return [dot, a, b];
+function ownFault(
+  node: LayerNode,
+  deviations: readonly Deviation[],
+  found: ReadonlyMap<Deviation, readonly Clause[]>,
+): Fault {
+  const clauses = deviations.map((deviation) => found.get(deviation)?.[0]);
+  const [first] = clauses;
+  const isOne = clauses.every((clause) => clause !== undefined && clause.cause === first?.cause);
+  const explanation = deviations.map(({ role, problem }, index) => {
+    const says = clauses[index]?.says;
+    return `${node.parameters[role] ?? role}: ${problem}${says === undefined || says === problem ? "" : `; ${says}`}`;
+  });
+  const fault = layerFault(node, "weights", null, explanation.join(", and "));
+  return withCause(fault, isOne ? first?.cause : undefined);
+}
+
+function withCause(fault: Fault, cause: Fault["cause"]): Fault {
+  return cause === undefined ? fault : { ...fault, cause };
+}
+
+function without(all: readonly Deviation[], some: readonly Deviation[]): readonly Deviation[] {
+  const gone = new Set(some);
+  return all.filter((deviation) => !gone.has(deviation));
+}
+
+function layersOf(deviations: readonly Deviation[]): ReadonlyMap<LayerNode, readonly Deviation[]> {
+  const layers = new Map<LayerNode, Deviation[]>();
+  for (const deviation of deviations)
+    layers.set(deviation.node, [...(layers.get(deviation.node) ?? []), deviation]);
+  return layers;
+}
+
+/** The parameters that differ, which a gate's streams share. */
+function modulesOf(deviations: readonly Deviation[]): ReadonlySet<string> {
+  return new Set(deviations.map(({ node, role }) => node.parameters[role] ?? node.name));
 }

@@ -179,24 +179,6 @@ export const HALF_PRECISION: Readonly<Partial<Record<DType, number>>> = {
   bfloat16: 2 ** -7,
 };
 
-/** Largest deviation from a common factor, relative to each value, as folding in float32 rounds. */
-const SAME_FACTOR = 2 ** -20;
-
-/** What all values of a constant have in common against the expected ones, as a clause; empty if nothing. */
-export function relationOf(wanted: Float32Array, found: Float32Array): string {
-  if (found.every((value) => value === 0)) return "; all are 0";
-  let at = 0;
-  for (const [index, value] of wanted.entries()) if (Math.abs(value) > Math.abs(wanted[at] ?? 0)) at = index;
-  const factor = (found[at] ?? 0) / (wanted[at] ?? 1);
-  const isCommon = wanted.every((value, index) => {
-    const product = factor * value;
-    return Math.abs((found[index] ?? 0) - product) <= SAME_FACTOR * Math.abs(product);
-  });
-  return isCommon && wanted.length > 1
-    ? `; all are ${Number(factor.toPrecision(6))} times the checkpoint's`
-    : "";
-}
-
 /** Whether a constant has fewer bits than these values need. */
 export function isRounded(constant: StoredTensor, values: Float32Array, layer: string): boolean {
   if (!constant.stored && HALF_PRECISION[constant.dtype] === undefined) return false;

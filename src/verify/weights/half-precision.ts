@@ -4,7 +4,6 @@ import type { DType, StateDict, Tensor } from "../../core/tensor.js";
 import { castFloat, toFloat32 } from "../../core/tensor-cast.js";
 import { type Fault, layerFault } from "../outcome/report.js";
 import { type FoldedConstant, HALF_PRECISION } from "./expected.js";
-import type { Located } from "./located.js";
 
 /**
  * Constants that were folded in half precision. Each may be off by several roundings, but rounding errors have no common sign,
@@ -114,43 +113,12 @@ export const NARROW_FOLDING: Readonly<Partial<Record<DType, number>>> = {
  */
 export const MIN_HALF: number = 2 ** -23;
 
-/** A way in which all weights of a file may have been rounded: if it is right, these constants have these weights. */
-interface Rounding {
-  /** The finding, if it is right. */
-  readonly says: string;
-  readonly constants: Located["constants"];
-  /** The checkpoint's weights; rounded if that came before folding. */
-  readonly weights: () => StateDict;
-}
-
 type Narrow = "float16" | "bfloat16";
 
-/**
- * To a narrower type and back, as the weights are in the file, or before batch norms were folded into them.
- *
- * @param isFolded whether any batch norm is folded
- */
-export function roundings(
-  { constants }: Located,
-  stateDict: StateDict,
-  isFolded: boolean,
-): readonly Rounding[] {
-  return (["float16", "bfloat16"] as const).flatMap((dtype) => [
-    {
-      says: `the weights are rounded to ${dtype}`,
-      constants: narrowed(constants, dtype),
-      weights: () => stateDict,
-    },
-    ...(isFolded ? ROUNDED_BEFORE : []).map((isRounded) => ({
-      says: `the weights are rounded to ${dtype}, before batch norms were folded into them`,
-      constants,
-      weights: () => withRounded(stateDict, dtype, isRounded),
-    })),
-  ]);
-}
+export const NARROW: readonly Narrow[] = ["float16", "bfloat16"];
 
 /** What was rounded before folding: everything, what is trained and not statistics, or weights alone. */
-const ROUNDED_BEFORE: readonly ((path: string, tensor: Tensor) => boolean)[] = [
+export const ROUNDED_BEFORE: readonly ((path: string, tensor: Tensor) => boolean)[] = [
   () => true,
   (path) => !/\.running_(?:mean|var)$/.test(path),
   (_, { shape }) => shape.length > 1,
@@ -158,32 +126,41 @@ const ROUNDED_BEFORE: readonly ((path: string, tensor: Tensor) => boolean)[] = [
 
 /** A checkpoint with its weights, but no vectors, in half precision. */
 export function roundedWeights(stateDict: StateDict, dtype: Narrow): StateDict {
-  return withRounded(stateDict, dtype, (_, { shape }) => shape.length > 1);
+  return withRounded(stateDict, rounding(dtype), (_, { shape }) => shape.length > 1);
 }
 
-function withRounded(
+/** Rounds a tensor to a narrower type, and back. */
+export function rounding(dtype: Narrow): (tensor: Tensor) => Tensor {
+  return (tensor) => toFloat32(castFloat(tensor, dtype, "constant"), "constant");
+}
+
+/** Drops the last bits of float32, as processors do for products in TF32. */
+export function truncated(bits: number): (tensor: Tensor) => Tensor {
+  return (tensor) => {
+    const { shape, data } = toFloat32(tensor, "constant");
+    const words = new Int32Array(data.slice().buffer).map((word) => (word >> bits) << bits);
+    return { dtype: "float32", shape, data: new Float32Array(words.buffer) };
+  };
+}
+
+/** A checkpoint with some of its tensors rounded. */
+export function withRounded(
   stateDict: StateDict,
-  dtype: Narrow,
+  round: (tensor: Tensor) => Tensor,
   isRounded: (path: string, tensor: Tensor) => boolean,
 ): StateDict {
   return new Map(
     [...stateDict].map(([path, tensor]) => [
       path,
-      tensor.dtype.startsWith("float") && isRounded(path, tensor)
-        ? toFloat32(castFloat(tensor, dtype, path), path)
-        : tensor,
+      tensor.dtype.startsWith("float") && isRounded(path, tensor) ? round(tensor) : tensor,
     ]),
   );
 }
 
-/** Constants in the narrower type, where that has all of their values. */
-function narrowed(constants: Located["constants"], dtype: Narrow): Located["constants"] {
-  const inType = (tensor: StoredTensor, layer: string): StoredTensor => {
-    if (tensor.dtype !== "float32" || tensor.stored) return tensor;
-    const narrow = castFloat(tensor, dtype, layer);
-    const { data } = toFloat32(narrow, layer);
-    return data.every((value, index) => value === tensor.data[index]) ? narrow : tensor;
-  };
-  return (node, roles) =>
-    new Map([...constants(node, roles)].map(([role, tensor]) => [role, inType(tensor, node.name)]));
+/** A constant in a narrower type, if that has all of its values. */
+export function inType(tensor: StoredTensor, dtype: Narrow): StoredTensor | undefined {
+  if (tensor.dtype !== "float32" || tensor.stored) return tensor.dtype === dtype ? tensor : undefined;
+  const narrow = castFloat(tensor, dtype, "constant");
+  const { data } = toFloat32(narrow, "constant");
+  return data.every((value, index) => value === tensor.data[index]) ? narrow : undefined;
 }

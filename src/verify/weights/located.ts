@@ -45,6 +45,8 @@ export interface Located {
    * The structural match, if the structure is this network's; always there if the layers were found by structure.
    */
   readonly match?: Match | undefined;
+  /** Whether its constants are used as they are, also in float64. */
+  readonly isExact?: boolean;
   /** The reason why the structure does not match although the names do. */
   readonly unmatched?: string | undefined;
 }
@@ -64,6 +66,7 @@ export function locatedInCheckpoint(graph: LayerGraph, stateDict: StateDict): Lo
   return {
     graph,
     by: "name",
+    isExact: true,
     values: new Map(graph.nodes.map(({ name }) => [name, name])),
     folded: none,
     absorbed: none,

@@ -3,9 +3,10 @@ import type { OnnxOptions } from "../../../src/convert/export/onnx.js";
 import { decodeOnnx } from "../../../src/convert/formats/onnx/decode.js";
 import type { OnnxModel } from "../../../src/convert/formats/onnx/model.js";
 import type { Checkpoint } from "../../../src/convert/open/checkpoint.js";
-import type { Tensor } from "../../../src/core/tensor.js";
-import { castFloat, toFloat32, toFloat64 } from "../../../src/core/tensor-cast.js";
+import type { Shape, Tensor } from "../../../src/core/tensor.js";
+import { castFloat, isDType, toFloat32, toFloat64 } from "../../../src/core/tensor-cast.js";
 import { compareWeights, type WeightsComparison } from "../../../src/verify/weights/compare-weights.js";
+import { locatedInCheckpoint } from "../../../src/verify/weights/located.js";
 import { tinyCheckpoint } from "../../mutation/families.js";
 import { onnxCandidate } from "../../support/candidates.js";
 import { convert, openFixture, withTensor, withValues } from "../../support/osnet.js";
@@ -169,7 +170,10 @@ describe("compareWeights", () => {
         })),
       },
     }));
-    expect(faults.map(({ layer }) => layer)).toEqual(["conv3.0.conv2b.0.conv2", "conv3.0.conv2b.1.conv2"]);
+    expect(faults).toMatchObject([{ layer: "conv3.0.conv2b.0.conv2", cause: "weights-elsewhere" }]);
+    expect(faults[0]?.explanation).toMatch(
+      /conv2b\.0\.conv2 and conv3\.0\.conv2b\.1\.conv2 have each other's/,
+    );
   });
 
   it("finds a constant that is not there, or of another length", () => {
@@ -245,28 +249,122 @@ describe("all weights rounded to 16 bits, in float32", () => {
   });
 });
 
-describe("running statistics of another epoch", () => {
+/** The faults of a file with changed weights. */
+function faultsOf(
+  own: Checkpoint,
+  fold: boolean,
+  change: (values: Float32Array, path: string, shape: Shape) => Float32Array | undefined,
+): WeightsComparison["faults"] {
+  const stateDict = new Map(
+    [...own.stateDict].map(([path, tensor]): [string, Tensor] => {
+      const data = isDType(tensor, "float32") ? change(tensor.data, path, tensor.shape) : undefined;
+      return [path, data ? ({ ...tensor, data } as Tensor) : tensor];
+    }),
+  );
+  const { initializers } = decodeOnnx(convert({ ...own, stateDict }, { fold }), { subject: "m.onnx" }).graph;
+  return compare(fold, (model) => ({ ...model, graph: { ...model.graph, initializers } }), own).faults;
+}
+
+/** Changes every value by a share of the values' size, differently. */
+function moved(values: Float32Array, share: number): Float32Array {
+  const size = Math.max(...values.map(Math.abs));
+  return values.map((value, at) => value + share * size * Math.sin(7 * at + values.length));
+}
+
+describe("a cause that constants have in common", () => {
   const tiny = tinyCheckpoint("block");
-  it.each([[true], [false]])("are one fault, and no rounding, folded %s", (fold) => {
-    const stale = [...tiny.stateDict].map(([path, tensor]): [string, Tensor] => {
-      if (!/running/.test(path)) return [path, tensor];
-      const data = Float32Array.from(
-        tensor.data as Float32Array,
-        (value, at) => 1.1 * value + 0.01 * at + 0.1,
-      );
-      return [path, { ...tensor, data } as Tensor];
+  const WRONG = "conv2.0.conv2b.1.bn";
+  const CAUSES: readonly (readonly [string, RegExp, Parameters<typeof faultsOf>[2]])[] = [
+    [
+      "statistics of another epoch",
+      /^the running statistics of all batch norms/,
+      (values, path) =>
+        /running_/.test(path) ? values.map((value, at) => 1.1 * value + 0.01 * at + 0.1) : undefined,
+    ],
+    [
+      "new statistics",
+      /those of a new batch norm/,
+      (values, path) =>
+        /running_/.test(path) ? values.map(() => (path.endsWith("var") ? 1 : 0)) : undefined,
+    ],
+    [
+      "another epoch",
+      /as after more training/,
+      (values, path) => moved(values, /running_/.test(path) ? 0.03 : 1e-3),
+    ],
+    [
+      "8 bits",
+      /rounded to 8 bits/,
+      (values, _, { length }) => {
+        const step = Math.max(...values.map(Math.abs)) / 127;
+        return length > 1 ? values.map((value) => step * Math.round(value / step)) : undefined;
+      },
+    ],
+    [
+      "transposed kernels",
+      /height and width of the kernel are swapped/,
+      (values, _, [, , height = 1, width = 1]) =>
+        height > 1
+          ? values.map((_, at) => {
+              const tap = at % (height * width);
+              return values[at - tap + (tap % width) * width + Math.floor(tap / width)] as number;
+            })
+          : undefined,
+    ],
+  ];
+
+  it.each(
+    CAUSES.flatMap(([name, says, change]) =>
+      [true, false].map((fold) => [name, fold, says, change] as const),
+    ),
+  )("is one fault, and hides no other: %s, folded %s", (_, fold, says, change) => {
+    const alone = faultsOf(tiny, fold, change);
+    expect(alone).toMatchObject([{ explanation: expect.stringMatching(says) }]);
+    const faults = faultsOf(tiny, fold, (values, path, shape) => {
+      const all = change(values, path, shape) ?? values;
+      return path === `${WRONG}.bias` ? all.map((value) => -value) : all;
     });
-    const { initializers } = decodeOnnx(convert({ ...tiny, stateDict: new Map(stale) }, { fold }), {
-      subject: "m.onnx",
-    }).graph;
-    const { faults } = compare(
-      fold,
-      (model) => ({ ...model, graph: { ...model.graph, initializers } }),
-      tiny,
-    );
+    expect(faults).toMatchObject([{ explanation: expect.stringMatching(says) }, { layer: WRONG }]);
+  });
+
+  it.each([true, false])("may be an exchange of modules, folded %s", (fold) => {
+    const [one, other] = ["conv2.0.conv2b.0", "conv2.0.conv2c.1"];
+    const faults = faultsOf(tiny, fold, (_, path) => {
+      const from = [
+        [one, other],
+        [other, one],
+      ].find(([to]) => path.startsWith(`${to}.`));
+      return from && (tiny.stateDict.get(path.replace(from[0] ?? "", from[1] ?? ""))?.data as Float32Array);
+    });
+    expect(faults).toMatchObject([{ layer: `${one}.conv1`, cause: "weights-elsewhere" }]);
+    expect(faults[0]?.explanation).toContain(`${one} and ${other} have each other's parameters`);
+  });
+
+  it("names channels in another order, without the values", () => {
+    const faults = faultsOf(tiny, false, (values, path, [rows = 1]) => {
+      const size = values.length / rows;
+      if (path !== "conv2.0.conv2a.conv1.weight") return undefined;
+      return values.map((_, at) => values[(rows - 1 - Math.floor(at / size)) * size + (at % size)] as number);
+    });
     expect(faults).toMatchObject([
-      { explanation: expect.stringMatching(/^the running statistics of all batch norms/) },
+      { cause: "layout", explanation: expect.stringContaining("reverse order") },
     ]);
+  });
+
+  it("is that a checkpoint of float64 is compared with its copy in float32", () => {
+    const wide = new Map<string, Tensor>();
+    for (const [path, tensor] of tiny.stateDict) {
+      if (!isDType(tensor, "float32")) continue;
+      const { shape, data } = toFloat64(tensor, path);
+      wide.set(path, { dtype: "float64", shape, data: data.map((value) => value * (1 + 2 ** -30)) });
+    }
+    const narrow = new Map([...wide].map(([path, tensor]) => [path, toFloat32(tensor, path)]));
+    const results = [tiny.graph.outputs.features];
+    const { faults } = compareWeights(locatedInCheckpoint(tiny.graph, narrow), wide, { results });
+    expect(faults).toMatchObject([
+      { explanation: expect.stringMatching(/^the weights are rounded to float32: /) },
+    ]);
+    expect(compareWeights(locatedInCheckpoint(tiny.graph, wide), wide, { results }).faults).toEqual([]);
   });
 });
 
