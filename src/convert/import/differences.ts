@@ -1,7 +1,7 @@
 import type { LayerGraph, LayerNode, Op, OpKind, Size2d } from "../../arch/index.js";
 import { bytesOf, sameBytes } from "../../core/bytes.js";
 import { formatShape, sameShape, type Tensor } from "../../core/tensor.js";
-import { uniform } from "./operators/constants.js";
+import { printed, uniform } from "./operators/constants.js";
 import {
   type ForeignKind,
   type ForeignNode,
@@ -74,7 +74,11 @@ export function nameOfKind(kind: OpKind | Exclude<ForeignKind, "other">): string
 export function nameOf({ op, constants: { weight, bias } }: ForeignNode): string {
   if (op.kind === "other") {
     const target = op.opType === "Reshape" ? numbers(op.operands[1]) : undefined;
-    return target ? `${op.opType} to ${formatShape(target)}` : op.opType;
+    if (target) return `${op.opType} to ${formatShape(target)}`;
+    const { bounds = { least: Number.NaN, most: Number.NaN }, numbers: given = [] } = op;
+    if (bounds.least <= bounds.most)
+      return `${op.opType} to ${printed(bounds.least)}…${printed(bounds.most)}`;
+    return given.length > 0 ? `${op.opType} with ${given.join(" and ")}` : op.opType;
   }
   if (op.kind === "affine") {
     const [factor, term] = [weight && uniform(weight), bias && uniform(bias)];

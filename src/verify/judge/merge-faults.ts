@@ -19,27 +19,7 @@ export function mergeEverywhere(
   explanations: ReadonlyMap<string, Explanation> = new Map(),
 ): readonly FaultDraft[] {
   const kinds = new Map(nodes.map(({ name, op }) => [name, op.kind]));
-  const shownBy = ({ layer, cause }: FaultDraft): string | undefined =>
-    cause === undefined ? undefined : explanations.get(layer)?.says;
-  // Weights that are others in the same way, such as transposed, differ by other numbers.
-  const foundIn = (fault: FaultDraft): string | undefined => {
-    const shown = fault.cause !== undefined && OF_WEIGHTS.has(fault.cause) ? undefined : shownBy(fault);
-    if (fault.kind === "weights") return shown;
-    return fault.says ?? (fault.kind === "structure" ? fault.explanation : shown);
-  };
-  // The same operator with other attributes, such as slopes, is another mistake, where values show it.
-  const shownOf = new Map<string | undefined, Set<string>>();
-  for (const fault of faults) {
-    const shown = shownBy(fault);
-    if (shown !== undefined)
-      shownOf.set(foundIn(fault), new Set([...(shownOf.get(foundIn(fault)) ?? []), shown]));
-  }
-  const differenceOf = (fault: FaultDraft): string | undefined => {
-    const found = foundIn(fault);
-    const [first, ...others] = shownOf.get(found) ?? [];
-    const isShown = found !== undefined && fault.kind === "structure" && others.length > 0;
-    return isShown ? `${found} ${shownBy(fault) ?? first}` : found;
-  };
+  const differenceOf = differencesOf(faults, explanations);
   return faults.flatMap((fault) => {
     const group = faults.filter((other) => differenceOf(other) === differenceOf(fault));
     if (fault.difference === "moved" && group.some(({ difference }) => difference !== "moved")) return [];
@@ -55,6 +35,34 @@ export function mergeEverywhere(
     const where = 2 * layers.size > all ? `${count} layers of its kind` : someOf(others);
     return fault === group[0] ? [{ ...one, explanation: `${one.explanation}; the same at ${where}` }] : [];
   });
+}
+
+/**
+ * What a fault has in common with others. The same operator with other numbers, such as slopes, is another mistake, where
+ * values show it; where they show nothing, neither is said of it.
+ */
+function differencesOf(
+  faults: readonly FaultDraft[],
+  explanations: ReadonlyMap<string, Explanation>,
+): (fault: FaultDraft) => string | undefined {
+  const shownBy = ({ layer, cause }: FaultDraft): string | undefined =>
+    cause === undefined ? undefined : explanations.get(layer)?.says;
+  // Weights that are others in the same way, such as transposed, differ by other numbers.
+  const foundIn = (fault: FaultDraft): string | undefined => {
+    const shown = fault.cause !== undefined && OF_WEIGHTS.has(fault.cause) ? undefined : shownBy(fault);
+    if (fault.kind === "weights") return shown;
+    return fault.says ?? (fault.kind === "structure" ? fault.explanation : shown);
+  };
+  const shownOf = new Map<string | undefined, Set<string>>();
+  for (const fault of faults) {
+    const [found, shown] = [foundIn(fault), shownBy(fault)];
+    if (shown !== undefined) shownOf.set(found, new Set([...(shownOf.get(found) ?? []), shown]));
+  }
+  return (fault) => {
+    const found = foundIn(fault);
+    const isShown = fault.kind === "structure" && (shownOf.get(found)?.size ?? 0) > 1;
+    return found !== undefined && isShown ? `${found} ${shownBy(fault) ?? ""}` : found;
+  };
 }
 
 /** The module that all streams of a block share, for a layer of a gate. */
@@ -73,14 +81,13 @@ export function mergeStreams(
   explanations: ReadonlyMap<string, Explanation>,
 ): readonly FaultDraft[] {
   const groups = new Map<string, FaultDraft[]>();
-  for (const { says, difference: _, ...fault } of faults) {
+  const differenceOf = differencesOf(faults, explanations);
+  for (const draft of faults) {
+    const { says, difference: _, ...fault } = draft;
     const { layer, kind, cause, explanation } = fault;
-    const found = cause === undefined ? undefined : explanations.get(layer)?.says;
-    const key = JSON.stringify([
-      moduleOf(fault),
-      kind,
-      kind === "numeric" ? (found ?? "") : (says ?? explanation),
-    ]);
+    const shown = cause === undefined ? undefined : explanations.get(layer)?.says;
+    const found = kind === "structure" ? differenceOf(draft) : (says ?? explanation);
+    const key = JSON.stringify([moduleOf(fault), kind, kind === "numeric" ? (shown ?? "") : found]);
     groups.set(key, [...(groups.get(key) ?? []), fault]);
   }
   return [...groups.values()].map(merged);

@@ -200,8 +200,14 @@ describe("mergeEverywhere", () => {
       ]),
     );
     const merged = mergeEverywhere(CHAIN, leaky, explanations);
-    expect(merged.map(({ layer }) => layer)).toEqual(["a", "e"]);
-    expect(merged[0]?.explanation).toContain("the same at 4 of 5 layers");
+    // Of "d" nothing is shown.
+    expect(merged.map(({ layer }) => layer)).toEqual(["a", "d", "e"]);
+    expect(merged[0]?.explanation).toContain("the same at 3 of 5 layers");
+    const streams = [1, 2, 3].map((stream) => ({ ...found("Elu")(`gate[${stream}].relu`), stream, cause }));
+    const slopes = new Map(
+      streams.map(({ layer, stream }) => [layer, { cause, says: `slope ${stream >> 1}`, sentence: "so" }]),
+    );
+    expect(mergeStreams(streams, slopes).map((fault) => fault.streams)).toEqual([undefined, [2, 3]]);
   });
 
   it("goes by the explanation of weights", () => {

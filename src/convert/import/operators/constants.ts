@@ -118,6 +118,11 @@ export function isOneNumber({ data, shape }: Tensor, { rank }: Form): boolean {
   return data.length === 1 && shape.length <= (rank === "flat" ? 2 : 4);
 }
 
+/** A float32 in as few digits as tell it from others. */
+export function printed(value: number): string {
+  return String(Number(value.toPrecision(7)));
+}
+
 /** The number that all elements of a constant are; undefined if they differ. */
 export function uniform(tensor: Tensor): number | undefined {
   if (!isFloat(tensor) || tensor.data.length === 0) return undefined;
@@ -306,8 +311,8 @@ function truth(value: boolean): Tensor {
 
 /**
  * Arithmetic on float32 constants as runtimes fold it before they run, such as a batch norm folded by operators of the graph:
- * operator by operator, each result rounded to float32. All of these are correctly rounded in IEEE 754, so that every runtime has
- * the same bits. Half precision has no one meaning: runtimes compute chains of it in float32.
+ * operator by operator, each result rounded to float32. All but powers are correctly rounded in IEEE 754, so that every runtime has
+ * the same bits; a file is refused if its runtime has others. Half precision has no one meaning: runtimes compute chains of it in float32.
  */
 export function floatArithmetic({ node, inputs }: OperatorSite): Value | undefined {
   const compute =
@@ -335,6 +340,7 @@ const ARITHMETIC: Readonly<Record<string, (a: number, b: number) => number>> = {
   Sub: (a, b) => a - b,
   Mul: (a, b) => a * b,
   Div: (a, b) => a / b,
+  Pow: (a, b) => a ** b,
   // Declared with one parameter, since the operators have one input.
   Neg: (a: number) => -a,
   Reciprocal: (a: number) => 1 / a,

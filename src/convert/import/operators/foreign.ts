@@ -66,6 +66,8 @@ interface ForeignOpTable {
     readonly isReduced?: true;
     /** The bounds of a Clip; NaN for a bound that is not constant. */
     readonly bounds?: ClipBounds;
+    /** The numbers of a function, such as `alpha 0.3`. */
+    readonly numbers?: readonly string[];
   };
 }
 

@@ -1,5 +1,5 @@
 import type { Tensor } from "../../../core/tensor.js";
-import { floatArithmetic, isFloat, isOneNumber, perChannel } from "./constants.js";
+import { floatArithmetic, isFloat, isOneNumber, perChannel, printed, uniform } from "./constants.js";
 import { decomposed } from "./decompositions.js";
 import {
   type ForeignNode,
@@ -18,7 +18,7 @@ import { laterOutput } from "./quantised.js";
 import { readerOf } from "./readers.js";
 import { passedOn } from "./reshape.js";
 import { chosenSizes, readPlaces, reshapeTarget, sizesPassedOn, wholeArithmetic } from "./shapes.js";
-import { asNode, attributeOrInput, int, type OperatorSite } from "./site.js";
+import { asNode, asTensor, attributeOrInput, float, int, type OperatorSite } from "./site.js";
 
 /** What an output of an operator is: of one that no reader knows, an operator by its name. */
 export function meaning(site: OperatorSite, index: number): Value {
@@ -226,6 +226,18 @@ function layoutOfReshape(site: OperatorSite): Layout | undefined {
 /** Operators along one axis, by default the first. */
 const ALONG_AXIS: ReadonlySet<string> = new Set(["Concat", "Gather"]);
 
+/** The numbers that make a function another one, where they are not the operator's defaults. */
+function numbersOf({ node, inputs }: OperatorSite): readonly string[] {
+  const slope = node.opType === "PRelu" ? asTensor(inputs[1]) : undefined;
+  const shared = slope && uniform(slope);
+  return [
+    ...["alpha", "beta", "gamma"].flatMap((name) =>
+      node.attributes.has(name) ? `${name} ${printed(float(node, name, 0))}` : [],
+    ),
+    ...(shared === undefined ? [] : [`slope ${printed(shared)}`]),
+  ];
+}
+
 /**
  * The meaning of an operator without a reader: numbers about shapes if it reads no activation, otherwise an operator
  * that is known by name only.
@@ -246,6 +258,7 @@ function unknown(site: OperatorSite, opType: string): Value {
     ...(axes ? { axes } : {}),
     ...(int(node, "keepdims", 1) === 0 ? { isReduced: true } : {}),
     ...(opType === "Clip" ? { bounds: clipBounds(site) } : {}),
+    ...(ELEMENTWISE.has(opType) ? { numbers: numbersOf(site) } : {}),
   };
   const joined = opType === "Concat" ? joinedForm(op.operands, axes?.[0]) : undefined;
   const form = ELEMENTWISE.has(opType) ? first.form : (joined ?? { ...first.form, isGuess: true });
