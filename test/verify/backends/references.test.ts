@@ -112,4 +112,32 @@ describe("the reference", () => {
     // Larger than the room.
     expect(await last(0, 48)).not.toBe(await last(0, 48));
   });
+
+  it("keeps a run that ends before its last layer, and continues it", async () => {
+    const { graph, stateDict } = tinyCheckpoint("block", (weights) => weights);
+    const images = seededImages(0, 1, 32, 32);
+    const layers = async (count: number): Promise<LayerOutput[]> => {
+      const outputs: LayerOutput[] = [];
+      for await (const output of referenceBackend(graph, stateDict).run(images)) {
+        outputs.push(output);
+        if (outputs.length === count) break;
+      }
+      return outputs;
+    };
+    const [few, more, all] = [await layers(3), await layers(5), await layers(Infinity)];
+    expect(all.map(({ name }) => name)).toEqual(graph.nodes.map(({ name }) => name));
+    for (const [index, { tensor }] of more.entries()) {
+      expect(all[index]?.tensor).toBe(tensor);
+      if (index < few.length) expect(few[index]?.tensor).toBe(tensor);
+    }
+  });
+
+  it("keeps no run that fails", async () => {
+    const { graph, stateDict } = tinyCheckpoint("block", (weights) => weights);
+    const lacking = new Map([...stateDict].filter(([path]) => path !== "conv2.0.conv3.conv.weight"));
+    const run = async (): Promise<void> => {
+      for await (const _ of referenceBackend(graph, lacking).run(seededImages(0, 1, 32, 32)));
+    };
+    for (let time = 0; time < 2; time++) await expect(run()).rejects.toThrow("no such parameter");
+  });
 });
