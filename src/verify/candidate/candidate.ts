@@ -263,6 +263,12 @@ const SEGMENT_ELEMENTS = 5 * 2 ** 20;
 export const PART_ELEMENTS: number = 2 * 2 ** 20;
 
 /**
+ * The same for runtimes that compute every value as the file says, whatever else is output: 64 MiB, all values of osnet_x0_25. Fewer runs
+ * take less time, and repeat nothing.
+ */
+export const RUN_ELEMENTS: number = 16 * 2 ** 20;
+
+/**
  * Cuts the layers with values into segments: a run that outputs one of them needs no memory for the others. Everything
  * that a layer is judged by must come from one run, since another may use other kernels and round differently: so a
  * segment has whole streams, and repeats what it reads from other segments.

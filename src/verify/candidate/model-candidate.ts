@@ -28,7 +28,7 @@ import { inOrder, nearestImages, pixelsOf, rawImages } from "../inputs/images.js
 import type { Party } from "../outcome/report.js";
 import { type Located, locate, onnxNames, tfjsNames } from "../weights/located.js";
 import { withComputed, withConditions } from "./assumptions.js";
-import { type Candidate, halfPrecision, PART_ELEMENTS, segmentsOf } from "./candidate.js";
+import { type Candidate, halfPrecision, PART_ELEMENTS, RUN_ELEMENTS, segmentsOf } from "./candidate.js";
 import { accountForOutputs, misnamedOutputs } from "./outputs.js";
 import { accountedFaults, deviationsOf, inputFaults, quantisedFaults, structureFaults } from "./structure.js";
 
@@ -276,6 +276,7 @@ export function runnableCandidate(
     const ordered = declared === undefined ? inOrder(images, order) : pixelsOf(images, order);
     return structural?.layout ? permute(ordered, structural.layout) : ordered;
   };
+  const { optimises = false } = engineOf(backend.name);
   const reading = (value = ""): Reading | undefined => structural?.readings.get(value);
   const structure = [
     ...(match ? inputFaults(match, order, declared, by) : []),
@@ -292,7 +293,8 @@ export function runnableCandidate(
     backend: {
       ...backend,
       async *run(images) {
-        const size = backend.continues ? PART_ELEMENTS : undefined;
+        const whole = optimises ? undefined : RUN_ELEMENTS;
+        const size = backend.continues ? PART_ELEMENTS : whole;
         const segments = segmentsOf(graph, backend.layers, images.shape, size);
         for await (const shown of backend.run(feed(images), segments))
           yield { ...shown, tensor: asRead(shown.tensor, reading(located.values.get(shown.name))) };
@@ -320,7 +322,7 @@ export function runnableCandidate(
             nearest: (images) => nearestImages(images, given),
           },
         }),
-    optimises: engineOf(backend.name).optimises ?? false,
+    optimises,
     program: {
       ...accounted,
       isCopied,
