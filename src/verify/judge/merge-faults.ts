@@ -1,4 +1,4 @@
-import type { LayerGraph } from "../../arch/index.js";
+import type { LayerGraph, LayerNode } from "../../arch/index.js";
 import { someOf } from "../../core/text.js";
 import type { Explanation } from "../explain/index.js";
 import type { Fault, FaultDraft } from "../outcome/report.js";
@@ -18,13 +18,15 @@ export function mergeEverywhere(
   faults: readonly FaultDraft[],
   explanations: ReadonlyMap<string, Explanation> = new Map(),
 ): readonly FaultDraft[] {
-  const kinds = new Map(nodes.map(({ name, op }) => [name, op.kind]));
-  const differenceOf = differencesOf(faults, explanations);
+  const layersByName = new Map(nodes.map((node) => [node.name, node]));
+  const differenceOf = differencesOf(faults, explanations, layersByName);
   return faults.flatMap((fault) => {
-    const group = faults.filter((other) => differenceOf(other) === differenceOf(fault));
-    if (fault.difference === "moved" && group.some(({ difference }) => difference !== "moved")) return [];
+    const same = faults.filter((other) => differenceOf(other) === differenceOf(fault));
+    const first = same.filter(({ difference }) => difference !== "moved");
+    const group = first.length > 0 ? first : same;
+    if (!group.includes(fault)) return [];
     const layers = new Set(group.map(({ layer }) => layer));
-    const ofKinds = new Set([...layers].map((layer) => kinds.get(layer)));
+    const ofKinds = new Set([...layers].map((layer) => layersByName.get(layer)?.op.kind));
     const all = nodes.filter(({ op }) => ofKinds.has(op.kind)).length;
     const modules = new Map(group.toReversed().map((other) => [moduleOf(other), other.layer]));
     const isOne = layers.size === all || modules.size >= MIN_SAME;
@@ -40,10 +42,13 @@ export function mergeEverywhere(
 /**
  * What a fault has in common with others. The same operator with other numbers, such as slopes, is another mistake, where
  * values show it; where they show nothing, neither is said of it.
+ *
+ * @param layers those whose blocks have the same difference if only the names of the blocks differ
  */
 function differencesOf(
   faults: readonly FaultDraft[],
   explanations: ReadonlyMap<string, Explanation>,
+  layers: ReadonlyMap<string, LayerNode> = new Map(),
 ): (fault: FaultDraft) => string | undefined {
   const shownBy = ({ layer, cause }: FaultDraft): string | undefined =>
     cause === undefined ? undefined : explanations.get(layer)?.says;
@@ -51,7 +56,10 @@ function differencesOf(
   const foundIn = (fault: FaultDraft): string | undefined => {
     const shown = fault.cause !== undefined && OF_WEIGHTS.has(fault.cause) ? undefined : shownBy(fault);
     if (fault.kind === "weights") return shown;
-    return fault.says ?? (fault.kind === "structure" ? fault.explanation : shown);
+    if (fault.kind !== "structure") return fault.says ?? shown;
+    const { block } = layers.get(fault.layer) ?? {};
+    const said = fault.says ?? fault.explanation;
+    return block === undefined ? said : said.replaceAll(block, "…");
   };
   const shownOf = new Map<string | undefined, Set<string>>();
   for (const fault of faults) {

@@ -176,6 +176,28 @@ describe("mergeStreams", () => {
 });
 
 describe("mergeEverywhere", () => {
+  it("a norm that was moved in each block is one", () => {
+    const blocks = ["conv2.0", "conv2.1", "conv3.0"];
+    const inBlock = (block: string, name: string): LayerNode => ({
+      ...layer(`${block}.${name}`, "images"),
+      block,
+    });
+    const network = graphOf(
+      ...blocks.flatMap((block) => [inBlock(block, "add"), inBlock(block, "IN")]),
+      layer("end", "images"),
+    );
+    const faults = blocks.flatMap((block): FaultDraft[] => {
+      const explanation = `found an instance norm before ${block}, expected one after ${block}.conv3`;
+      const fault = { kind: "structure", margin: null, explanation } as const;
+      return [
+        { ...fault, layer: `${block}.add`, difference: "moved" },
+        { ...fault, layer: `${block}.IN` },
+      ];
+    });
+    expect(mergeEverywhere(network, faults)).toMatchObject([{ layer: "conv2.0.IN" }]);
+    expect(mergeEverywhere(network, faults.slice(0, 2))).toMatchObject([{ layer: "conv2.0.IN" }]);
+  });
+
   const found = (explanation: string) => (layer: string) =>
     ({ layer, kind: "structure", margin: null, explanation }) as const;
 
