@@ -195,7 +195,7 @@ export function withoutCopies(model: OnnxModel): OnnxModel {
   return nodes.length === graph.nodes.length ? model : { ...model, graph: { ...graph, nodes } };
 }
 
-/** Whether an integer of a node may be any beyond those that numbers have. */
+/** Whether a node has an integer that is too large for a number to hold it exactly. */
 function hasClamped({ attributes }: OnnxNode): boolean {
   return [...attributes.values()].some(
     ({ type, value }) =>

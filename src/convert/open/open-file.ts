@@ -209,12 +209,12 @@ function runNotes(model: TfjsModel): readonly string[] {
     : [];
 }
 
-/** Whether a model computes with a bias that tfjs-wasm's fused operators refuse, since it has other than one axis. */
+/** Whether a model computes with a bias that tfjs-wasm's fused operators refuse, because it does not have exactly one axis. */
 export function isBeyondWasm(model: TfjsModel): boolean {
   if (model.format !== "graph-model") return false;
   const nodes = new Map(model.nodes.map((node) => [node.name, node]));
   const names = [...model.signature.outputs.values()].map(({ name }) => nodeOf(name));
-  // A set goes on to what is added while it is read.
+  // Names that are added in the loop are visited too.
   const needed = new Set(names);
   for (const name of needed) {
     const { op = "", inputs = [] } = nodes.get(name) ?? {};

@@ -116,7 +116,7 @@ function checkGraph(graph: IGraphProto, around: Names | undefined, place: Place)
   for (const node of nodes) checkNode(node, { own, around }, place);
 }
 
-/** Limit on what a node reads: joined channels are a few hundred values at most. */
+/** Limit on the inputs of a node: a file that joins channels one by one has a few hundred. */
 const MAX_INPUTS = 4096;
 
 function checkNode(node: INodeProto, names: Names, { subject: file, inFunction }: Place): void {
