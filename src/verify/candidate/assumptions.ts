@@ -1,5 +1,5 @@
 import { encodeOnnx } from "../../convert/formats/onnx/encode.js";
-import { isFloat } from "../../convert/import/operators/constants.js";
+import { isFloat, uniform } from "../../convert/import/operators/constants.js";
 import type { withoutBranches } from "../../convert/import/passes.js";
 import { InputError } from "../../core/errors.js";
 import type { Tensor } from "../../core/tensor.js";
@@ -42,11 +42,17 @@ export function withConditions(
   };
 }
 
-/** A file with constants that were computed from others: the runtime must compute the same ones. */
+/**
+ * A file with constants that were computed from others: the runtime must compute the same ones.
+ *
+ * @param tolerance how far the elements of a list may be from those that it was read with, relative to these; never of
+ * single numbers, or lists of one number, by which a graph may choose what it computes
+ */
 export function withComputed(
   backend: ModelBackend,
   computed: ReadonlyMap<string, Tensor>,
   subject: string,
+  tolerance = 0,
 ): ModelBackend {
   // onnxruntime does not output bfloat16; what is computed from it is compared.
   const shown = new Map([...computed].filter(([, { dtype }]) => dtype !== "bfloat16"));
@@ -57,7 +63,7 @@ export function withComputed(
       const values = await backend.valuesOf([...shown.keys()], images);
       for (const [name, tensor] of shown) {
         const value = values.get(name);
-        if (value && isSame(tensor, value)) continue;
+        if (value && isSame(tensor, value, uniform(tensor) === undefined ? tolerance : 0)) continue;
         throw new InputError({
           code: "unsupported",
           subject,
@@ -72,7 +78,7 @@ export function withComputed(
 }
 
 /** Whether a runtime has the numbers of a constant. In a copy of a file, the ends of an int64 are clamped. */
-function isSame(read: Tensor, { type, data }: RuntimeValue): boolean {
+function isSame(read: Tensor, { type, data }: RuntimeValue, tolerance: number): boolean {
   if (data.length !== read.data.length) return false;
   if (isFloat(read)) {
     const found =
@@ -80,7 +86,10 @@ function isSame(read: Tensor, { type, data }: RuntimeValue): boolean {
         ? toReal({ ...read, dtype: "float16", data: data as Uint16Array }, "constant").data
         : data;
     return toReal(read, "constant").data.every(
-      (number, at) => number === found[at] || Object.is(number, found[at]),
+      (number, at) =>
+        number === found[at] ||
+        Object.is(number, found[at]) ||
+        (Number.isFinite(number) && Math.abs(number - Number(found[at])) <= tolerance * Math.abs(number)),
     );
   }
   const most = BigInt(Number.MAX_SAFE_INTEGER);

@@ -184,6 +184,9 @@ function openTfjs(
   return runnableTfjs(tfjsFiles(file), model, onnx, located, runtime);
 }
 
+/** What tfjs's backends make of 1 / √x differs: it is rounded once or twice, and approximate on a GPU. */
+const TFJS_ROUNDING = 2 ** -20;
+
 /** A TensorFlow.js model in a runtime. */
 export function runnableTfjs(
   files: TfjsFiles,
@@ -205,7 +208,7 @@ export function runnableTfjs(
     model.format === "graph-model" && !isStep(name);
   const computed = new Map([...(located.match?.computed ?? [])].filter(isOwn));
   const run = (taps: TfjsTaps, subject: string): ModelBackend =>
-    withComputed(tfjsBackend(runtime, taps, subject), computed, subject);
+    withComputed(tfjsBackend(runtime, taps, subject), computed, subject, TFJS_ROUNDING);
   return {
     onnx,
     located,

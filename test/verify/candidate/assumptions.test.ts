@@ -250,38 +250,56 @@ describe("a Dropout", () => {
 });
 
 describe("a constant that is computed in a graph model", () => {
-  const ONE = new Map<string, TfjsAttribute>([
-    ["dtype", { type: "dtype", value: "DT_FLOAT" }],
-    [
-      "value",
-      { type: "other", value: { tensor: { dtype: "DT_FLOAT", tensorShape: { dim: [{ size: "1" }] } } } },
-    ],
-  ]);
+  const listOf = (size: number): ReadonlyMap<string, TfjsAttribute> => {
+    const tensor = { dtype: "DT_FLOAT", tensorShape: { dim: [{ size: String(size) }] } };
+    return new Map<string, TfjsAttribute>([
+      ["dtype", { type: "dtype", value: "DT_FLOAT" }],
+      ["value", { type: "other", value: { tensor } }],
+    ]);
+  };
   const images = seededImages(0, 1, SMALL.height, SMALL.width);
   const model = lowerToTfjs(checkpoint.graph, checkpoint.stateDict, { size: SMALL });
   const files = encodeTfjs({
     ...model,
     nodes: [
       ...model.nodes,
-      { name: "one", op: "Const", inputs: [], attributes: ONE },
+      { name: "one", op: "Const", inputs: [], attributes: listOf(1) },
       { name: "c", op: "Neg", inputs: ["one"], attributes: new Map() },
+      { name: "two", op: "Const", inputs: [], attributes: listOf(2) },
+      { name: "roots", op: "Rsqrt", inputs: ["two"], attributes: new Map() },
     ],
-    weights: new Map([...model.weights, ["one", { tensor: floats(1) }]]),
+    weights: new Map([
+      ...model.weights,
+      ["one", { tensor: floats(1) }],
+      ["two", { tensor: floats(0.25, 1 / 3) }],
+    ]),
   });
   const backend = tfjsBackend(
     "tfjs-cpu",
     { files, outputs: 1, tapped: { files, input: "images" }, nodes: new Map([["one", "one"]]) },
     "model.json",
   );
-  const run = async (computed: Tensor): Promise<void> => {
-    for await (const _ of withComputed(backend, new Map([["c", computed]]), "model.json").run(images));
+  const run = async (computed: Tensor, name = "c", tolerance = 2 ** -20): Promise<void> => {
+    const checked = withComputed(backend, new Map([[name, computed]]), "model.json", tolerance);
+    for await (const _ of checked.run(images));
   };
 
   it("may be what it was read as", () => run(floats(-1)));
 
-  it("and is another number in the runtime is refused", () =>
-    expect(run(floats(1))).rejects.toMatchObject({
+  it("may be a list that the runtime rounds otherwise", async () => {
+    const [close, other] = [
+      floats(2, Math.sqrt(3) * (1 + 2 ** -22)),
+      floats(2, Math.sqrt(3) * (1 + 2 ** -18)),
+    ];
+    await run(close, "roots");
+    await expect(run(close, "roots", 0)).rejects.toMatchObject({ code: "unsupported" });
+    await expect(run(other, "roots")).rejects.toMatchObject({ code: "unsupported" });
+  });
+
+  it.each([1, -1 - 2 ** -23])("and is another number in the runtime is refused: %s", (number) =>
+    expect(run(floats(number))).rejects.toMatchObject({
       code: "unsupported",
       message: expect.stringContaining('the constant "c", whose values in tfjs-cpu are not those'),
-    }));
+    }),
+  );
 });
