@@ -148,7 +148,7 @@ const MAX_JOBS = 4;
 const SMALL_RUN = 50e6;
 
 /** Bytes of the candidate's values that may wait for threads. */
-const SHARED_BYTES = 12 * 2 ** 20;
+const SHARED_BYTES = 10 * 2 ** 20;
 
 /**
  * In a bundle it is beside the command, otherwise beside this file. The name is not a literal import, since bundlers
@@ -235,12 +235,8 @@ export async function startThreads(
   };
 }
 
-/**
- * Memory in which the candidate's thread judges groups, in elements: 19 MiB, enough for all but three layers of osnet_x1_0 on two images of
- * 256×128. With 8 MiB, enough for the layers of a stream, it would wait while another thread judges the first stage, and a verification
- * would take 5 % longer.
- */
-const MAX_HERE = 19 * 2 ** 17;
+/** Memory in which the candidate's thread judges groups, in elements: 12 MiB. With more, it would judge more of the first stage's layers, and not be faster. */
+const MAX_HERE = 12 * 2 ** 17;
 
 /** A group to judge, with the values that it reads. */
 interface Task {
