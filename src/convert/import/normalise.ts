@@ -269,7 +269,7 @@ function readNodes({ initializers, nodes }: OnnxGraph, scope: Scope, reader: Nod
     const inputs = node.inputs.map((name) => (name === "" ? undefined : valueAt(scope, name, subject)));
     const taken = takenBranch(node, inputs, scope, reader);
     // An undecided `If` reads whatever its branches read from the enclosing graph.
-    if (!taken && node.opType === "If") inputs.push(...captured(node, scope));
+    if (!taken && node.opType === "If") for (const value of captured(node, scope)) inputs.push(value);
     // A decided `If` counts as the nodes of its branch.
     if (!taken) census.set(node.opType, (census.get(node.opType) ?? 0) + 1);
     node.outputs.forEach((output, index) => {

@@ -1,5 +1,5 @@
 import { InputError } from "../../core/errors.js";
-import { type RealTensor, rowsOf, type Tensor } from "../../core/tensor.js";
+import { formatShape, type RealTensor, rowsOf, type Tensor } from "../../core/tensor.js";
 import type { LoadedModel } from "../backends/backend.js";
 import type { Candidate, Program } from "../candidate/candidate.js";
 import { measure } from "../outcome/metrics.js";
@@ -109,8 +109,15 @@ export function compareRuns(run: WholeRun): readonly Rerun[] {
       : [worst("unoptimised", images.shape[0] ?? 1, run, (tensor) => tensor, unoptimised)];
   if (!alone) return reruns;
   const { chosen, count } = alone;
-  const failed = alone.given.find((row) => typeof row === "string");
   const given = alone.given.filter((row) => typeof row !== "string");
+  // A program that takes the first row of a vector has a number.
+  const odd = run.outputs.flatMap(({ index, tensor }) =>
+    given.flatMap((values) => {
+      const shape = values[index]?.shape ?? tensor.shape;
+      return shape.length === tensor.shape.length ? [] : `an output of shape ${formatShape(shape)}`;
+    }),
+  );
+  const failed = alone.given.find((row) => typeof row === "string") ?? odd[0];
   const found =
     failed ??
     run.outputs.reduce<RealTensor[]>((all, { index }) => {

@@ -65,8 +65,13 @@ export function transposed(tensor: Tensor, order?: readonly number[]): Tensor {
 /** The elements of a tensor at some places along one axis, as `Gather` and `Slice` take them. */
 export function taken(tensor: Tensor, axis: number, places: readonly number[]): Tensor | undefined {
   const { shape, data } = tensor;
-  const size = shape[axis] ?? 0;
-  if (places.some((place) => place < 0 || place >= size) || places.length > MAX_CHANNELS) return undefined;
+  const size = shape[axis];
+  if (
+    size === undefined ||
+    places.some((place) => !Number.isInteger(place) || place < 0 || place >= size) ||
+    places.length > MAX_CHANNELS
+  )
+    return undefined;
   const inner = elementCount(shape.slice(axis + 1));
   const outer = elementCount(shape.slice(0, axis));
   const resultShape = shape.with(axis, places.length);
@@ -251,7 +256,8 @@ export const readEqual: OperatorReader = ({ inputs }) => {
   const isExact =
     left !== undefined && left.dtype === right?.dtype && !["float16", "bfloat16"].includes(left.dtype);
   if (left?.data.length !== 1 || right?.data.length !== 1 || !isExact) return undefined;
-  return { kind: "constant", tensor: truth(left.data[0] === right.data[0]) };
+  const { shape } = left.shape.length > right.shape.length ? left : right;
+  return { kind: "constant", tensor: { ...truth(left.data[0] === right.data[0]), shape } };
 };
 
 export const readNot: OperatorReader = ({ inputs: [input] }) => {
@@ -270,14 +276,17 @@ export const readExpand: OperatorReader = ({ inputs }) => {
   const data = new DTYPES[tensor.dtype](count);
   // One array type on both sides.
   (data as Float32Array).fill(tensor.data[0] as number);
-  return { kind: "constant", tensor: { ...tensor, shape: target, data } };
+  // Axes that only the number has remain, in front.
+  const shape = [...tensor.shape.slice(0, Math.max(0, tensor.shape.length - target.length)), ...target];
+  return { kind: "constant", tensor: { ...tensor, shape, data } };
 };
 
 /** A vector repeated several times. */
 export const readTile: OperatorReader = ({ inputs }) => {
   const [tensor, repeats] = [asTensor(inputs[0]), numbers(inputs[1])];
   const [times = 0] = repeats ?? [];
-  if (tensor?.shape.length !== 1 || repeats?.length !== 1 || times < 0) return undefined;
+  if (tensor?.shape.length !== 1 || repeats?.length !== 1 || times < 0 || !Number.isInteger(times))
+    return undefined;
   const { length } = tensor.data;
   if (times * length > MAX_EXPANDED) return undefined;
   const data = new DTYPES[tensor.dtype](times * length);

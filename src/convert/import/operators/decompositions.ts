@@ -24,6 +24,7 @@ import {
   type Term,
 } from "./pattern.js";
 import { clipBounds } from "./pieces.js";
+import { listedSizes } from "./shapes.js";
 import { frontAxes, nodeValue, type OperatorSite } from "./site.js";
 import { globalPool } from "./windows.js";
 
@@ -352,7 +353,12 @@ function floorOf(node: ForeignNode, of: NormFloor["of"]): NormFloor | "none" | u
   if (isKind(node, "affine")) return weight || !bias ? undefined : floor(of, "sum", uniform(bias));
   if (!isKind(node, "other")) return undefined;
   const { opType, bounds, operands, axes } = node.op;
-  if (opType === "Expand") return "none";
+  if (opType === "Expand") {
+    // To the vectors' own shape, or to their lengths'.
+    const [images, channels, ...others] = listedSizes(operands[1]) ?? [];
+    const isOwn = images !== undefined && others.length === 0;
+    return isOwn && (channels === 1 || channels === node.form.channels) ? "none" : undefined;
+  }
   // [N] as [N, 1], of lengths without an axis of channels.
   if (opType === "Unsqueeze") return ["1", "-1"].includes(String(axes)) ? "none" : undefined;
   if (opType === "Clip")

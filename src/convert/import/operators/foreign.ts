@@ -127,6 +127,11 @@ export interface Form {
   readonly isGuess?: boolean;
 }
 
+/** Another form of the same value, as sure as this one. */
+export function inForm({ channels, isGuess }: Form, rank: Form["rank"]): Form {
+  return { rank, channels, ...(isGuess ? { isGuess } : {}) };
+}
+
 export interface ForeignNode<K extends ForeignKind = ForeignKind> {
   readonly op: ForeignOp<K>;
   /** Its inputs that are not constants. */
@@ -183,8 +188,13 @@ export type Value =
   | { readonly kind: "constant"; readonly tensor: Tensor; readonly rounding?: Float32Array }
   /** The quantisation step of an activation, computed while the network runs, times a constant. */
   | { readonly kind: "step"; readonly factor: Tensor | undefined }
-  /** Numbers computed from shapes. How many there are, and which, is given if known. */
-  | { readonly kind: "shape"; readonly length?: number; readonly sizes?: readonly Size[] }
+  /** Numbers computed from shapes. How many there are, and which, is given if known; one may be a list or a number. */
+  | {
+      readonly kind: "shape";
+      readonly length?: number;
+      readonly sizes?: readonly Size[];
+      readonly isNumber?: boolean;
+    }
   /** Indices into a flat list of elements, computed from its sizes. */
   | ({ readonly kind: "places" } & Places);
 

@@ -177,8 +177,8 @@ export function laidOut(value: Value, site: OperatorSite): Value {
 function layoutOf(value: Value | undefined): Layout | undefined {
   if (value?.kind !== "node") return undefined;
   const { rank, channels } = value.node.form;
-  if (rank === "flat" || (rank === "pooled" && channels === 1)) return undefined;
-  return value.reading?.layout ?? NCHW;
+  const layout = value.reading?.layout ?? NCHW;
+  return rank === "flat" || (rank === "pooled" && channels === 1 && layout[0] === 0) ? undefined : layout;
 }
 
 /** A constant that broadcasts over a value in a layout, as it would over NCHW. */

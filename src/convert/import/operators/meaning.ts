@@ -25,10 +25,17 @@ export function meaning(site: OperatorSite, index: number): Value {
   const value = readMeaning(site, index);
   if (value.kind === "constant") return site.inputs.some(dependsOnImages) ? withSizes(value) : value;
   if (value.kind !== "node") return value;
-  // Numbers of the network do not follow from the size or number of images, except for the number of pixels in a mean.
-  const isSized = site.inputs.some((input) => hasSizes(input) && isFloat(input.tensor));
-  if (isSized && !isKind(value.node, "globalAvgPool")) return unknown(site, site.node.opType);
-  return site.inputs.some((input) => asNode(input) === value.node) ? value : withSureForm(value);
+  const nodes = site.inputs.flatMap((input) => asNode(input) ?? []);
+  // Numbers and indices of the network do not follow from the size or number of images, but a mean's number of pixels does.
+  const isIndex = site.node.opType.startsWith("Gather");
+  const isSized = site.inputs.some((input) => hasSizes(input) && (isIndex || isFloat(input.tensor)));
+  const isMean = isKind(value.node, "globalAvgPool") && !nodes.includes(value.node);
+  if (isSized && !isMean) return unknown(site, site.node.opType);
+  if (nodes.includes(value.node)) return value;
+  // One that is an operand in another shape, or with another constant, is as sure as that.
+  const isGuess = nodes.some(({ inputs, form }) => inputs === value.node.inputs && form.isGuess);
+  const form: Form = isGuess ? { ...value.node.form, isGuess } : sureForm(value.node);
+  return form === value.node.form ? value : { ...value, node: { ...value.node, form } };
 }
 
 function readMeaning(site: OperatorSite, index: number): Value {
@@ -83,13 +90,7 @@ function withSizes(value: ConstantValue): Value {
   return { ...value, tensor };
 }
 
-/** A value with only those sizes that are sure: where operands of several shapes are combined, the largest count. */
-function withSureForm(value: Value & { readonly kind: "node" }): Value {
-  const { node } = value;
-  const form = sureForm(node);
-  return form === node.form ? value : { ...value, node: { ...node, form } };
-}
-
+/** A shape with only those sizes that are sure: where operands of several shapes are combined, the largest count. */
 function sureForm({ op, inputs, form }: ForeignNode): Form {
   const guess: Form = { ...form, isGuess: true };
   if (form.isGuess) return form;

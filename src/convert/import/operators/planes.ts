@@ -1,6 +1,14 @@
 import type { Tensor } from "../../../core/tensor.js";
 import type { OnnxNode } from "../../formats/onnx/model.js";
-import { type ForeignNode, type Form, isKind, type Planes, type Size, type Value } from "./foreign.js";
+import {
+  type ForeignNode,
+  type Form,
+  inForm,
+  isKind,
+  type Planes,
+  type Size,
+  type Value,
+} from "./foreign.js";
 import { ELEMENTWISE, isNchw, NCHW, withAttribute } from "./layouts.js";
 import { listedSizes, placesOf, reshapeTarget, sameSize, sizesOf } from "./shapes.js";
 import { asNode, asTensor, attributeOrInput, int, nodeValue, type OperatorSite } from "./site.js";
@@ -131,10 +139,12 @@ export function onMap(site: OperatorSite): OperatorSite | Value | undefined {
   // A single line does not separate images and channels.
   if (planes.rank === 1) return undefined;
   if (/^Global(Average|Max)Pool$/.test(node.opType) && planes.rank === 3) return mapped(node, plain);
-  const { channels, rank } = first.node.form;
+  const { rank } = first.node.form;
   if (rank === "pooled" && planes.rank === 3 && ["Squeeze", "Flatten"].includes(node.opType)) {
     // [N, C, 1] is a vector.
-    const flat = asNode(nodeValue({ kind: "flatten" }, [first.node], { rank: "flat", channels }, undefined));
+    const flat = asNode(
+      nodeValue({ kind: "flatten" }, [first.node], inForm(first.node.form, "flat"), undefined),
+    );
     const line: Value | undefined = flat && { kind: "node", node: flat, reading: { isLine: true } };
     return { ...site, inputs: [line, ...inputs.slice(1)] };
   }

@@ -1,7 +1,15 @@
 import { elementCount, type Tensor } from "../../../core/tensor.js";
 import { MAX_COLOURS, oneColour } from "./colours.js";
 import { perChannel, reshaped, resolveShape, taken, transposed, unsqueezedShape } from "./constants.js";
-import { type ForeignNode, isKind, type Layout, type Reading, type Size, type Value } from "./foreign.js";
+import {
+  type ForeignNode,
+  inForm,
+  isKind,
+  type Layout,
+  type Reading,
+  type Size,
+  type Value,
+} from "./foreign.js";
 import { isNchw, NCHW, NHWC, permuted } from "./layouts.js";
 import { reshapedBack } from "./norms.js";
 import { asPlanes } from "./planes.js";
@@ -28,11 +36,11 @@ export const readFlatten: OperatorReader = (site) => {
   const axis = int(site.node, "axis", 1);
   const tensor = asTensor(site.inputs[0]);
   if (tensor) {
-    const rows = elementCount(tensor.shape.slice(0, axis));
-    return constant(reshaped(tensor, [rows, rows === 0 ? 0 : tensor.data.length / rows]));
+    const sides = [tensor.shape.slice(0, axis), tensor.shape.slice(axis)];
+    return constant(reshaped(tensor, sides.map(elementCount)));
   }
   const sizes = vectorSizes(site);
-  const isByImage = sizes && (axis < 0 ? axis + sizes.length : axis) === 1;
+  const isByImage = (site.layout?.[0] ?? 0) === 0 && sizes && (axis < 0 ? axis + sizes.length : axis) === 1;
   return isByImage ? asVector(site, channelSizes(site).flat) : undefined;
 };
 
@@ -57,8 +65,10 @@ export const readReshape: OperatorReader = (site) => {
 };
 
 export const readSqueeze: OperatorReader = (site) => {
-  const axes = attributeOrInput(site, "axes", 1);
-  if (!axes && site.inputs[1]) return undefined;
+  const given = attributeOrInput(site, "axes", 1);
+  if (!given && site.inputs[1]) return undefined;
+  // No axes are all of size 1.
+  const axes = given?.length === 0 ? undefined : given;
   const tensor = asTensor(site.inputs[0]);
   const rest = <Item>(sizes: readonly Item[]): readonly Item[] => {
     const at = new Set(axes?.map((axis) => (axis < 0 ? axis + sizes.length : axis)));
@@ -199,14 +209,14 @@ export const readReduceSum: OperatorReader = (site) => {
 };
 
 function flattened(input: ForeignNode, output: string | undefined): Value | undefined {
-  const { rank, channels } = input.form;
+  const { rank } = input.form;
   if (rank === "flat")
     return { kind: "node", node: input.op.kind === "flatten" ? { ...input, value: output } : input };
   if (rank !== "pooled") return undefined;
   const vector = isKind(input, "conv", "relu", "batchNorm", "affine") && onVector(input, MAX_STEPS);
   return vector
     ? { kind: "node", node: vector }
-    : nodeValue({ kind: "flatten" }, [input], { rank: "flat", channels }, output);
+    : nodeValue({ kind: "flatten" }, [input], inForm(input.form, "flat"), output);
 }
 
 /**
@@ -215,16 +225,15 @@ function flattened(input: ForeignNode, output: string | undefined): Value | unde
  */
 function onVector(node: ForeignNode, steps: number): ForeignNode | undefined {
   const { op, constants, form, inputs, reading } = node;
-  const { channels } = form;
   if (isKind(node, "globalAvgPool", "globalMaxPool"))
-    return asNode(nodeValue({ kind: "flatten" }, [node], { rank: "flat", channels }, undefined));
+    return asNode(nodeValue({ kind: "flatten" }, [node], inForm(form, "flat"), undefined));
   const [input] = inputs;
   const before = input && inputs.length === 1 && steps > 0 ? onVector(input, steps - 1) : undefined;
   if (!before || !isKind(node, "conv", "relu", "batchNorm", "affine")) return undefined;
   const vector: ForeignNode = {
     ...node,
     inputs: [before],
-    form: { rank: "flat", channels },
+    form: inForm(form, "flat"),
     reading: { ...reading, isLine: true },
   };
   const { weight } = constants;

@@ -21,7 +21,11 @@ export function sizesOf({ layout = NCHW, batch }: OperatorSite, node: ForeignNod
   const { rank, channels, size, isGuess } = node.form;
   if (isGuess) return [undefined, undefined, undefined, undefined];
   if (rank === "flat") return [batch ?? "batch", channels];
-  const open = (axis: number): Size => size?.[axis - 2] ?? { of: node, axis };
+  // Runtimes make of a window that is larger than its map what they like.
+  const open = (axis: number): Size => {
+    const known = size?.[axis - 2] ?? 0;
+    return known > 0 ? known : { of: node, axis };
+  };
   const plane = rank === "pooled" ? [1, 1] : [open(2), open(3)];
   const isJoined = isKind(node, "other") && node.op.opType === "Concat" && node.op.axes?.[0] !== 1;
   const images = isJoined ? undefined : (batch ?? "batch");
@@ -99,9 +103,13 @@ export function sizesPassedOn(site: OperatorSite): Value | undefined {
   const [list, ...others] = inputs;
   if (list?.kind !== "shape" || !list.sizes) return undefined;
   const { sizes } = list;
-  // One size, or a list of them, has no other axes.
-  const isLine = node.opType === "Reshape" && (numbers(others[0])?.length ?? 2) < 2;
-  if (isLine || ["Identity", "Squeeze", "Unsqueeze"].includes(node.opType)) return list;
+  const { isNumber = false } = list;
+  const target = node.opType === "Reshape" ? numbers(others[0]) : undefined;
+  if (target && target.length < 2) return { ...list, isNumber: target.length === 0 };
+  if (node.opType === "Identity") return list;
+  if (node.opType === "Squeeze") return { ...list, isNumber: sizes.length === 1 };
+  // A list with another axis has rows.
+  if (node.opType === "Unsqueeze") return isNumber ? { ...list, isNumber: false } : undefined;
   if (node.opType === "Slice") {
     const [starts, ends] = [attributeOrInput(site, "starts", 1), attributeOrInput(site, "ends", 2)];
     // A list has one axis; a step that is computed may be any.
@@ -114,9 +122,15 @@ export function sizesPassedOn(site: OperatorSite): Value | undefined {
   }
   // A part of a size, such as the number of images of a batch that is split.
   if (Object.hasOwn(ARITHMETIC, node.opType) && sizes.length === 1 && numbers(others[0])?.length === 1)
-    return { kind: "shape", length: 1, sizes: [undefined] };
+    return {
+      kind: "shape",
+      length: 1,
+      sizes: [undefined],
+      isNumber: isNumber && asTensor(others[0])?.shape.length === 0,
+    };
   if (node.opType !== "Gather" || int(node, "axis", 0) !== 0) return undefined;
   const places = numbers(others[0]);
+  if ((asTensor(others[0])?.shape.length ?? 0) > 1) return undefined;
   return (
     places &&
     sizesValue(
@@ -172,7 +186,7 @@ function sizesValue(sizes: readonly Size[], shape: Shape = [sizes.length]): Valu
   const values = sizes.filter((size) => typeof size === "number");
   return values.length === sizes.length
     ? { kind: "constant", tensor: wholeNumbers(values, shape) }
-    : { kind: "shape", length: sizes.length, sizes };
+    : { kind: "shape", length: sizes.length, sizes, isNumber: shape.length === 0 };
 }
 
 /**

@@ -6,6 +6,7 @@ import {
   type ForeignNode,
   type ForeignOp,
   type Form,
+  inForm,
   isKind,
   type Padding,
   type Value,
@@ -147,9 +148,8 @@ export const readConv: OperatorReader = ({ node, inputs, output }) => {
   };
   const { intended } = input.form;
   const form: Form = {
-    rank: input.form.rank,
+    ...slid(window, input.form),
     channels: outChannels,
-    size: slide(window, input.form.size),
     // Among an OSNet's convolutions, only the one that reads the images has a stride of 2.
     intended: op.inChannels === RGB ? halved(intended, Math.ceil) : intended,
     ...(input.form.isGuess ? { isGuess: true } : {}),
@@ -261,7 +261,7 @@ function readPool(kind: "maxPool" | "avgPool"): OperatorReader {
         : { source: input, more: NO_PADDING };
     const window = windowOf(node, kernel, input.form.size);
     if (!window) return undefined;
-    const { size, intended } = input.form;
+    const { intended } = input.form;
     // Adaptive pools are exported with a window of the whole map.
     const map = afterFirstPass(input, kernel, kind) ?? (coversMap(kernel, input.form) ? input : undefined);
     const isWhole =
@@ -273,11 +273,23 @@ function readPool(kind: "maxPool" | "avgPool"): OperatorReader {
     const op = { kind, ...whole, ceil };
     const form: Form = {
       ...input.form,
-      size: op.ceil ? undefined : slide(window, size),
+      ...slid(window, input.form, op.ceil),
       intended: halved(intended, kind === "maxPool" ? Math.ceil : Math.floor),
     };
     return nodeValue(op, [source], form, output);
   };
+}
+
+/** One pixel, which a pooled map is. */
+const PIXEL: Size2d = [1, 1];
+
+/** What remains of a map, or of the pixel of a pooled one with its padding. */
+function slid(window: Window, { rank, size }: Form, isUnknown = false): Pick<Form, "rank" | "size"> {
+  if (rank !== "pooled") return { rank, size: isUnknown ? undefined : slide(window, size) };
+  const rest = slide(window, PIXEL);
+  return String(rest) === String(PIXEL)
+    ? { rank, size }
+    : { rank: "map", size: isUnknown ? undefined : rest };
 }
 
 /**
@@ -360,7 +372,7 @@ export function globalPool(
   input: ForeignNode,
   output: string | undefined,
 ): Value {
-  return nodeValue({ kind }, [input], { rank: "pooled", channels: input.form.channels }, output);
+  return nodeValue({ kind }, [input], inForm(input.form, "pooled"), output);
 }
 
 /** The number of pixels that a mean is over, also if it is flattened; undefined if the map's size is not known. */
@@ -389,7 +401,7 @@ export const readPad: OperatorReader = ({ node, inputs, output }) => {
   const attribute = node.attributes.get("value");
   const value = attribute?.type === "float" ? attribute.value : inputs[2] ? numbers(inputs[2])?.[0] : 0;
   if (value === undefined) return undefined;
-  const size = input.form.rank === "pooled" ? ([1, 1] as const) : input.form.size;
+  const size = input.form.rank === "pooled" ? PIXEL : input.form.size;
   const grown: Size2d | undefined = size && [size[0] + top + bottom, size[1] + left + right];
   return nodeValue(
     { kind: "pad", padding: [top, left, bottom, right], value },
