@@ -1,7 +1,7 @@
 import type { OnnxAttribute, OnnxNode } from "../../formats/onnx/model.js";
 import { transposed } from "./constants.js";
 import type { Layout, Reading, Value } from "./foreign.js";
-import { asTensor, attributeOrInput, type OperatorSite } from "./site.js";
+import { asNode, asTensor, attributeOrInput, type OperatorSite } from "./site.js";
 
 /**
  * Graphs that compute in NHWC, or between two transposes. Each value records the meaning of its axes, and each
@@ -86,7 +86,7 @@ const AWARE: ReadonlySet<string> = new Set([...MOVES_AXES, "GatherND", "MatMul",
  */
 export function onNchw(site: OperatorSite): OperatorSite | undefined {
   if (site.inputs.some(isLine)) return onVectors(site);
-  const layouts = site.inputs.map(layoutOf).filter((layout) => layout !== undefined);
+  const layouts = layoutsOf(site.inputs);
   const { node } = site;
   const own = node.domain === NHWC_DOMAIN ? NHWC : undefined;
   const [layout] = own ? [own] : layouts;
@@ -173,12 +173,17 @@ export function laidOut(value: Value, site: OperatorSite): Value {
   };
 }
 
-/** The layout of an activation with four axes; undefined if it makes no difference. */
-function layoutOf(value: Value | undefined): Layout | undefined {
-  if (value?.kind !== "node") return undefined;
-  const { rank, channels } = value.node.form;
-  const layout = value.reading?.layout ?? NCHW;
-  return rank === "flat" || (rank === "pooled" && channels === 1 && layout[0] === 0) ? undefined : layout;
+/** The layouts of activations with four axes. One channel of one pixel has any in which images come first. */
+function layoutsOf(values: readonly (Value | undefined)[]): readonly Layout[] {
+  const maps = values.filter((value) => value?.kind === "node" && value.node.form.rank !== "flat");
+  const layoutOf = (value: Value | undefined): Layout =>
+    (value?.kind === "node" ? value.reading?.layout : undefined) ?? NCHW;
+  const isFree = (value: Value | undefined): boolean => {
+    const { rank, channels } = asNode(value)?.form ?? {};
+    return rank === "pooled" && channels === 1;
+  };
+  const first = maps.every((value) => layoutOf(value)[0] === 0);
+  return maps.filter((value) => !(first && isFree(value))).map(layoutOf);
 }
 
 /** A constant that broadcasts over a value in a layout, as it would over NCHW. */
