@@ -31,7 +31,8 @@ describe("ONNX's node tests, and chains of its operators", () => {
   it.each(refused.map((test) => [test.name, refusalOf(test)?.because, test] as const))(
     "%s is nothing of an OSNet: %s",
     (_name, _because, test) => {
-      expect(resultOf(test)).toBe(refusalOf(test)?.found);
+      // Bounds of a Clip are named behind it.
+      expect(resultOf(test)).toEqual(expect.stringContaining(refusalOf(test)?.found ?? "nothing"));
     },
   );
 
