@@ -118,8 +118,11 @@ async function openSides(
   const threads = startsThreads && referenceFile.kind === "checkpoint" ? await begin(job) : undefined;
   const side = await openCandidate(candidate, candidateFile, graph, recordings.at(-1), options);
   expectBackend(side, options.backend);
-  const [batch, , ...size] = candidateFile.kind === "model" ? fixedShape(candidateFile.model) : [];
-  const takesAnySize = candidateFile.kind === "model" && size.every((pixels) => pixels === undefined);
+  const [batch, referenceBatch] = [candidateFile, given].map((file) =>
+    file.kind === "model" ? fixedShape(file.model)[0] : undefined,
+  );
+  const takesAnySize =
+    candidateFile.kind === "model" && both.slice(2).every((pixels) => pixels === undefined);
   const party = await describe(reference, given, graph);
   const against = openReference(party, referenceFile, graph, recordings[0], options);
   const model =
@@ -141,6 +144,7 @@ async function openSides(
     ...(batch === undefined ? {} : { batch }),
     ...(takesAnySize ? { takesAnySize } : {}),
     ...(model?.program ? { referenceProgram: model.program } : {}),
+    ...(referenceBatch === undefined ? {} : { referenceBatch }),
     ...(model?.precision ? { referencePrecision: model.precision } : {}),
     ...(made ? { source: made } : {}),
     images: imagesSeen(side, images, recordings.length > 0),

@@ -23,21 +23,44 @@ export function withConditions(
     subject,
     runtime,
   );
+  return expecting(backend, async (images) => {
+    for await (const { name, tensor } of decisions.run(images)) {
+      const [number] = tensor.data;
+      if (number === Number(values.get(name))) continue;
+      throw new InputError({
+        code: "unsupported",
+        subject,
+        found: "an If that takes another branch in the runtime than its graph says",
+        expected: "conditions that follow from shapes",
+        remedy: "export the model without control flow",
+      });
+    }
+  });
+}
+
+/** A backend that checks something of the images before it runs a model on them, once for each batch. */
+function expecting(backend: ModelBackend, check: (images: Tensor<"float32">) => Promise<void>): ModelBackend {
+  const checked = new WeakMap<object, Promise<void>>();
+  const expect = (images: Tensor<"float32">): Promise<void> => {
+    const known = checked.get(images) ?? check(images);
+    checked.set(images, known);
+    return known;
+  };
   return {
     ...backend,
     async *run(images, segments) {
-      for await (const { name, tensor } of decisions.run(images)) {
-        const [number] = tensor.data;
-        if (number === Number(values.get(name))) continue;
-        throw new InputError({
-          code: "unsupported",
-          subject,
-          found: "an If that takes another branch in the runtime than its graph says",
-          expected: "conditions that follow from shapes",
-          remedy: "export the model without control flow",
-        });
-      }
+      await expect(images);
       yield* backend.run(images, segments);
+    },
+    load(places, options) {
+      const loaded = backend.load(places, options);
+      return {
+        ...loaded,
+        async run(images) {
+          await expect(images);
+          return loaded.run(images);
+        },
+      };
     },
   };
 }
@@ -57,24 +80,20 @@ export function withComputed(
   // onnxruntime does not output bfloat16; what is computed from it is compared.
   const shown = new Map([...computed].filter(([, { dtype }]) => dtype !== "bfloat16"));
   if (shown.size === 0) return backend;
-  return {
-    ...backend,
-    async *run(images, segments) {
-      const values = await backend.valuesOf([...shown.keys()], images);
-      for (const [name, tensor] of shown) {
-        const value = values.get(name);
-        if (value && isSame(tensor, value, uniform(tensor) === undefined ? tolerance : 0)) continue;
-        throw new InputError({
-          code: "unsupported",
-          subject,
-          found: `the constant ${JSON.stringify(name.slice(0, 80))}, whose values in ${backend.name} are not those that its graph gives`,
-          expected: "the same values",
-          remedy: "export the model with its constants folded",
-        });
-      }
-      yield* backend.run(images, segments);
-    },
-  };
+  return expecting(backend, async (images) => {
+    const values = await backend.valuesOf([...shown.keys()], images);
+    for (const [name, tensor] of shown) {
+      const value = values.get(name);
+      if (value && isSame(tensor, value, uniform(tensor) === undefined ? tolerance : 0)) continue;
+      throw new InputError({
+        code: "unsupported",
+        subject,
+        found: `the constant ${JSON.stringify(name.slice(0, 80))}, whose values in ${backend.name} are not those that its graph gives`,
+        expected: "the same values",
+        remedy: "export the model with its constants folded",
+      });
+    }
+  });
 }
 
 /** Whether a runtime has the numbers of a constant. In a copy of a file, the ends of an int64 are clamped. */

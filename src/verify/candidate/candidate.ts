@@ -212,10 +212,12 @@ export interface Verification {
   readonly images: Tensor<"float32">;
   /** The candidate's batch size, if fixed. */
   readonly batch?: number;
-  /** Whether the candidate is a model for images of any size. */
+  /** Whether the candidate is a model for images of any size, and so is the reference if it is a model. */
   readonly takesAnySize?: boolean;
   /** For a model as the reference: its outputs as a program receives them. */
   readonly referenceProgram?: Program;
+  /** Its batch size, if fixed. */
+  readonly referenceBatch?: number;
   /** The precision in which it computes, if less than float32. */
   readonly referencePrecision?: FloatDType;
   /**

@@ -8,7 +8,7 @@ import { imagesSeen, type Verification } from "../candidate/candidate.js";
 import { affordableBatch, normalisedPixel } from "../inputs/images.js";
 import { type Fault, layerFault, type OutputResult, type Party } from "../outcome/report.js";
 import { roundedWeights } from "../weights/half-precision.js";
-import { applyOperations, inBatches } from "./other-models.js";
+import { againstReference, applyOperations, inBatches } from "./other-models.js";
 import { driftTolerance, roundingTolerance } from "./verdicts.js";
 
 /**
@@ -23,9 +23,10 @@ import { driftTolerance, roundingTolerance } from "./verdicts.js";
  * @throws InputError (`tensor`) if the candidate cannot run on the images
  */
 export async function faultOnOtherImages(
-  { graph, candidate, reference, parameters, images, batch, takesAnySize }: Verification,
+  verification: Verification,
   output: OutputResult,
 ): Promise<Fault | undefined> {
+  const { graph, candidate, reference, parameters, images, batch, takesAnySize } = verification;
   const { program, located } = candidate;
   const readings = [...(located?.match?.readings.values() ?? [])];
   const isQuantised = readings.some(({ quantised }) => quantised !== undefined);
@@ -66,7 +67,9 @@ export async function faultOnOtherImages(
     const explanation = `the output for other images (noise, coloured blocks, white, black, two colours) is ${difference}, although it agrees on the images of this report: the file computes the network for some images only`;
     return layerFault({ name }, "numeric", null, explanation);
   }
-  return undefined;
+  // A reference model may be right for the report's images only, too.
+  const [fault] = await againstReference({ ...verification, images: others }, program.outputs[0], values[0]);
+  return fault;
 }
 
 /** An image with smaller values than this share of the largest in the batch counts as having that. */

@@ -117,7 +117,7 @@ const HALF_DRIFT = 2 ** -4;
 
 /** Compares the output that counts with that of a reference model, both as programs receive them. */
 export async function againstReference(
-  { candidate, referenceProgram, referencePrecision, images }: Verification,
+  { candidate, referenceProgram, referenceBatch, referencePrecision, images }: Verification,
   output: ModelOutput | undefined,
   found: RealTensor | undefined,
 ): Promise<readonly Fault[]> {
@@ -140,7 +140,7 @@ export async function againstReference(
     ];
   const model = referenceProgram.load({ alone: true });
   try {
-    const expected = (await model.run(images))[place];
+    const expected = (await inBatches(images, referenceBatch, (part) => model.run(part)))[place];
     const { relMax, maxAbs, mismatchedNonFinite } = distance(expected, found);
     const tolerance = [candidate.precision, referencePrecision].some(isHalf)
       ? HALF_DRIFT

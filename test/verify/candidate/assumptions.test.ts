@@ -19,11 +19,13 @@ import { convert, openReference, rewriteOnnx, SMALL } from "../../support/osnet.
 const checkpoint = tinyCheckpoint("block");
 const RELU = "conv2.0.conv2b.0.relu";
 
-async function judged(
+const CONVERTED = convert(checkpoint);
+
+function fileOf(
   nodes: (x: string, y: string) => readonly OnnxNode[],
   constants: Readonly<Record<string, Tensor>> = {},
-): Promise<ParityReport> {
-  const bytes = rewriteOnnx(convert(checkpoint), (model) =>
+): Uint8Array {
+  return rewriteOnnx(CONVERTED, (model) =>
     anonymous(
       withConstants(
         replaceNode(model, RELU, ({ inputs: [x = ""] }) => nodes(x, RELU)),
@@ -31,8 +33,13 @@ async function judged(
       ),
     ),
   );
+}
+
+async function judged(...edit: Parameters<typeof fileOf>): Promise<ParityReport> {
   return verify(
-    await openVerification({ name: "m.onnx", bytes }, openReference(checkpoint), { size: SMALL }),
+    await openVerification({ name: "m.onnx", bytes: fileOf(...edit) }, openReference(checkpoint), {
+      size: SMALL,
+    }),
   );
 }
 
@@ -154,6 +161,28 @@ describe("a number of the network that follows from sizes", () => {
   ])("is not taken for a constant: %s", async (_, nodes) => {
     const { faults } = await judged((x, y) => [...nodes(x), ...timesC(x, y)], constants);
     expect(faults[0]).toMatchObject({ kind: "structure", layer: RELU });
+  });
+});
+
+it("a reference model is asked for its constants too", async () => {
+  const whole = onnxNode("whole", "Constant", [], { value_int: int(2 ** 62) });
+  const bytes = fileOf(
+    (x, y) => [
+      whole,
+      cast("large", "whole", "float32"),
+      onnxNode("c", "Mul", ["large", "small"]),
+      ...timesC(x, y),
+    ],
+    { small: floats(2 ** -63) },
+  );
+  const verification = await openVerification(
+    { name: "m.onnx", bytes: CONVERTED },
+    { name: "r.onnx", bytes },
+    { size: SMALL },
+  );
+  await expect(verify(verification)).rejects.toMatchObject({
+    code: "unsupported",
+    problem: { subject: "r.onnx" },
   });
 });
 
