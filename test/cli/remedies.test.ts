@@ -16,7 +16,13 @@ const COMMANDS: readonly (readonly [CommandName, ...string[]])[] = [
 /** Other programs' options: npm's in messages, V8's that start.ts sets; and what failure.ts answers by an option of ours. */
 const OTHERS = new Set([
   ...["--ignore-scripts", "--git-lfs"],
-  ...["--semi-space-growth-factor", "--heap-growing-percent", "--interrupt-budget", "--expose-gc"],
+  ...[
+    "--semi-space-growth-factor",
+    "--heap-growing-percent",
+    "--interrupt-budget",
+    "--expose-gc",
+    "--single-threaded-gc",
+  ],
   "--experimental-wasm-relaxed-simd",
 ]);
 const OPTION = /(?<![\w-])--[a-z][a-z0-9-]+/g;

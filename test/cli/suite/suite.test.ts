@@ -34,6 +34,11 @@ describe("osnet-verify suite", () => {
       cwd: folder.path,
     });
     expect([mixed.status, mixed.stderr]).toEqual([2, expect.stringContaining("a shard of other entries")]);
+    await writeFile(join(folder.path, "d.json"), JSON.stringify({ ...rest, shard, entries: [], faults: [] }));
+    const short = await run("osnet-verify", ["merge", "a", "d.json", "--report-dir", "x"], {
+      cwd: folder.path,
+    });
+    expect([short.status, short.stderr]).toEqual([2, expect.stringContaining("shard 2 with 0 entries")]);
     // Several at a time are processes of the built command.
     const inParallel = ["suite", "s.yaml", "--report-dir", "w", "--cache", "cache", "--jobs", "2"];
     const whole = await spawnCommand("osnet-verify", inParallel, { cwd: folder.path });
