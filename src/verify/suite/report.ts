@@ -219,15 +219,13 @@ export function mergeSuites(
   if (missing.length > 0)
     throw refuse("merge", `no report of shard ${missing.join(", ")}`, `all ${total} shards`);
   const shards = [...byIndex].sort(([a], [b]) => a - b).map(([, suite]) => suite);
-  const count = shards.reduce((sum, { entries }) => sum + entries.length, 0);
+  const counts = shards.map(({ entries }) => entries.length);
+  const count = counts.reduce((sum, own) => sum + own, 0);
   if (count === 0) throw refuse("merge", "no entry in any shard", "the entries of a suite");
   // Every `total`th entry is in a shard; what was skipped is not counted.
-  if (shards.every(({ skipped }) => skipped.length === 0))
-    for (const [at, { entries }] of shards.entries()) {
-      const own = Math.ceil((count - at) / total);
-      if (entries.length !== own)
-        throw refuse("merge", `shard ${at + 1} with ${entries.length} entries`, `${own} of ${count}`);
-    }
+  const isWhole = counts.every((own, at) => own === Math.ceil((count - at) / total));
+  if (!isWhole && shards.every(({ skipped }) => skipped.length === 0))
+    throw refuse("merge", `shards with ${counts.join(", ")} entries`, "entries shared out evenly");
   const length = Math.max(...shards.map(({ entries }) => entries.length));
   const entries: SuiteEntry[] = [];
   // Takes an entry from each shard in turn, as they were distributed.
