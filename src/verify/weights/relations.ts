@@ -80,7 +80,8 @@ export function relationsOf(deviations: readonly Deviation[], stateDict: StateDi
   const significant = once(() => Math.max(...deviations.map((each) => significantBits(each) ?? 0)));
   const fresh = once(() => newStatistics(stateDict));
   return [
-    { cause: "weights-other", of: whole },
+    // One factor may be another operation's, as that of a sigmoid is, which values show.
+    { of: whole },
     ...["kernel-transposed", "bytes-shifted"].map(
       (cause): Relation => ({
         cause: cause as Misreading["cause"],

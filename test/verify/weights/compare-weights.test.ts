@@ -143,6 +143,7 @@ describe("compareWeights", () => {
     );
     expect(faults).toHaveLength(1);
     expect(faults[0]?.explanation).toContain(says);
+    expect(faults[0]?.cause).toBeUndefined();
   });
 
   it("finds a NaN, and zeros of the other sign", () => {
