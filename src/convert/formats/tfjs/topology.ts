@@ -101,6 +101,9 @@ function expectPlainKeys(value: Json, subject: string): void {
   } else for (const inner of arrayOf(value)) expectPlainKeys(inner, subject);
 }
 
+/** Limit on visits of layers: an OSNet has a few hundred, which are visited once or twice. */
+const MAX_VISITS = 100_000;
+
 /**
  * tfjs numbers a layer's calls in the order in which it makes them: it goes through the layers again and again, and makes
  * each call whose inputs are there. A call that Keras numbers otherwise would be another one in tfjs.
@@ -122,6 +125,13 @@ function expectCallsInOrder(
       const isBefore = place < each.place || (place === each.place && at < each.at);
       each.round = Math.max(each.round, isBefore ? round : round + 1);
     }
+  const rounds = [...made.values()].reduce((most, { round }) => Math.max(most, round + 1), 0);
+  if (rounds * layers.length > MAX_VISITS)
+    throw refusal(
+      subject,
+      `${layers.length} layers that tfjs has to go through ${rounds} times`,
+      "layers in the order in which they are computed",
+    );
   const latest = new Map<string, number>();
   for (const { call, round } of made.values()) {
     if (round < (latest.get(call.layer) ?? 0))

@@ -1,6 +1,6 @@
 import { describe, expect, it } from "vitest";
 import type { LayerCall } from "../../../../src/convert/formats/tfjs/topology.js";
-import { layerWeights } from "../../../../src/convert/formats/tfjs/topology.js";
+import { layerWeights, readTopology } from "../../../../src/convert/formats/tfjs/topology.js";
 
 const call = (layer: string): LayerCall => ({
   layer,
@@ -40,6 +40,36 @@ describe("the weights of a Keras model", () => {
   ])("are one for each place: not %s and %s", (...names) => {
     expect(() => placesOf(...names)).toThrow(
       `found a second weight ${JSON.stringify(names[1])} for "c/kernel"`,
+    );
+  });
+});
+
+describe("the order of layers", () => {
+  const layer = (name: string, className: string, config: object, inputs: readonly string[]): object => ({
+    name,
+    class_name: className,
+    config: { name, ...config },
+    inbound_nodes: inputs.length === 0 ? [] : [inputs.map((input) => [input, 0, 0, {}])],
+  });
+  const read = (turn: (layers: readonly object[]) => readonly object[]): unknown => {
+    const images = layer("images", "InputLayer", { batch_input_shape: [null, 2] }, []);
+    const chain = Array.from({ length: 400 }, (_, at) =>
+      layer(`l${at}`, "Activation", { activation: "linear" }, [at === 0 ? "images" : `l${at - 1}`]),
+    );
+    const config = {
+      name: "m",
+      layers: [images, ...turn(chain)],
+      input_layers: [["images", 0, 0]],
+      output_layers: [["l399", 0, 0]],
+    };
+    const topology = { model_config: { class_name: "Functional", config } } as never;
+    return readTopology({ format: "layers-model", topology, weights: new Map() }, "m");
+  };
+
+  it("is nearly that in which tfjs computes them, which else goes through all of them for each", () => {
+    expect(() => read((chain) => chain)).not.toThrow();
+    expect(() => read((chain) => chain.toReversed())).toThrow(
+      "401 layers that tfjs has to go through 400 times",
     );
   });
 });
