@@ -136,6 +136,11 @@ export function compareStateDict(
   return { missing, unexpected, misshaped, wrongDtype };
 }
 
+/** The path of the module that a parameter belongs to. */
+export function moduleOf(path: string): string {
+  return path.slice(0, path.lastIndexOf("."));
+}
+
 /** The total number of problems. */
 export function countProblems(problems: StateDictProblems): number {
   const { missing, unexpected, misshaped, wrongDtype } = problems;

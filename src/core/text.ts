@@ -160,3 +160,10 @@ const MAX_LISTED = 3;
 export function plural(count: number, noun: string, many: string = `${noun}s`): string {
   return `${count} ${count === 1 ? noun : many}`;
 }
+
+/** The number of characters with which both texts start. */
+export function commonPrefix(a: string, b: string): number {
+  let length = 0;
+  while (length < a.length && a[length] === b[length]) length++;
+  return length;
+}

@@ -7,7 +7,7 @@ import { referenceBackend } from "../backends/references.js";
 import { imagesSeen, type Verification } from "../candidate/candidate.js";
 import { affordableBatch, normalisedPixel } from "../inputs/images.js";
 import { type Fault, layerFault, type OutputResult, type Party } from "../outcome/report.js";
-import { roundedWeights } from "../weights/half-precision.js";
+import { roundedWeights } from "../weights/roundings.js";
 import { againstReference, applyOperations, inBatches } from "./other-models.js";
 import { driftTolerance, roundingTolerance } from "./verdicts.js";
 

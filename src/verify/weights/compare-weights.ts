@@ -7,10 +7,10 @@ import { explainedBy, type WeightsResult } from "../outcome/report.js";
 import { type ConstantFaults, explainConstants } from "./common-cause.js";
 import { differences, type Expected, hasWideSteps, trained, withinSteps, withSum } from "./constants.js";
 import { allowedZeros, isRounded, refold, withLostTerms } from "./expected.js";
-import { type HalfFolding, halfFolding, unlikelyRounding } from "./half-precision.js";
 import type { Located } from "./located.js";
 import { isOfProducts } from "./other-weights.js";
 import { type Deviation, TO_FLOAT32, WIDE_STEPS } from "./relations.js";
+import { type HalfFolding, halfFolding, unlikelyRounding } from "./roundings.js";
 
 /** The scope of a comparison. */
 interface Compared {

@@ -4,7 +4,7 @@ import { filled, once } from "../../core/functions.js";
 import type { StateDict } from "../../core/tensor.js";
 import { toFloat32 } from "../../core/tensor-cast.js";
 import { HALF_PRECISION, inPrecisionOf, storedWithin } from "./expected.js";
-import { MIN_HALF, NARROW_FOLDING } from "./half-precision.js";
+import { MIN_HALF, NARROW_FOLDING } from "./roundings.js";
 
 /** Tolerance for rounding of a step itself, and of the float32 that is computed from it. */
 const STEP_SLACK = 1 + 2 ** -10;

@@ -1,5 +1,7 @@
 import type { LayerGraph, LayerNode, ParameterRole } from "../../arch/index.js";
+import { moduleOf } from "../../arch/parameters.js";
 import { type StateDict, sameShape } from "../../core/tensor.js";
+import { commonPrefix } from "../../core/text.js";
 import type { Expected } from "./constants.js";
 import { type Deviation, isLike, isUniform } from "./relations.js";
 
@@ -50,15 +52,15 @@ export function exchanges(
     const pairs = (
       isWhole
         ? [
-            [moduleOf(node), moduleOf(owner.node)],
-            ...(merged && owner.merged ? [[moduleOf(merged), moduleOf(owner.merged)]] : []),
+            [moduleOfLayer(node), moduleOfLayer(owner.node)],
+            ...(merged && owner.merged ? [[moduleOfLayer(merged), moduleOfLayer(owner.merged)]] : []),
           ]
         : own.map(({ role }) => [node.parameters[role] ?? "", owner.node.parameters[role] ?? ""])
     ) as [string, string][];
     for (const [from, to] of pairs) moved.set(from, to);
     for (const deviation of own) claimed.push({ from: pairs.map(([from]) => from), deviation });
   }
-  const modules = new Set(nodes.flatMap((node) => (hasParameters(node) ? [moduleOf(node)] : [])));
+  const modules = new Set(nodes.flatMap((node) => (hasParameters(node) ? [moduleOfLayer(node)] : [])));
   const groups = connected([...moved].map(([from, to]) => lifted(from, to, moved, modules)));
   return groups.map((pairs) => {
     const isIn = (module: string): boolean =>
@@ -81,9 +83,9 @@ function hasParameters({ parameters }: LayerNode): boolean {
   return Object.keys(parameters).length > 0;
 }
 
-function moduleOf({ parameters }: LayerNode): string {
+function moduleOfLayer({ parameters }: LayerNode): string {
   const [path = ""] = Object.values(parameters);
-  return path.slice(0, path.lastIndexOf("."));
+  return moduleOf(path);
 }
 
 /** Other layers whose parameters have the same shapes, closest names first. */
@@ -99,23 +101,17 @@ function ownersLike(
       const [a, b] = [stateDict.get(path), stateDict.get(other.parameters[role] ?? "")];
       return a !== undefined && b !== undefined && sameShape(a.shape, b.shape);
     });
-  const own = moduleOf(node);
+  const own = moduleOfLayer(node);
   const seen = new Set([own]);
   return nodes
     .flatMap((other): Owner[] => {
       const source = merged && byName.get(other.inputs[0] ?? "");
-      if (!hasShapesOf(node, other) || seen.has(moduleOf(other))) return [];
+      if (!hasShapesOf(node, other) || seen.has(moduleOfLayer(other))) return [];
       if (merged && !hasShapesOf(merged, source)) return [];
-      seen.add(moduleOf(other));
+      seen.add(moduleOfLayer(other));
       return [{ node: other, merged: source }];
     })
-    .sort((a, b) => commonStart(moduleOf(b.node), own) - commonStart(moduleOf(a.node), own));
-}
-
-function commonStart(a: string, b: string): number {
-  let length = 0;
-  while (length < a.length && a[length] === b[length]) length++;
-  return length;
+    .sort((a, b) => commonPrefix(moduleOfLayer(b.node), own) - commonPrefix(moduleOfLayer(a.node), own));
 }
 
 type Pair = readonly [from: string, to: string];
@@ -129,7 +125,7 @@ function lifted(
 ): Pair {
   let best: Pair = [from, to];
   for (;;) {
-    const [own, other] = best.map((path) => path.slice(0, path.lastIndexOf("."))) as [string, string];
+    const [own, other] = best.map(moduleOf) as [string, string];
     const last = (path: string): string => path.slice(path.lastIndexOf("."));
     if (!best[0].includes(".") || !best[1].includes(".") || last(best[0]) !== last(best[1])) return best;
     const inside = [...modules].filter((module) => module.startsWith(`${own}.`));

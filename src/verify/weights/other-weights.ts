@@ -1,7 +1,7 @@
 import { filled } from "../../core/functions.js";
 import type { StateDict, Tensor } from "../../core/tensor.js";
 import { toFloat32 } from "../../core/tensor-cast.js";
-import { misreadings } from "../explain/layouts.js";
+import { misreadings } from "../explain/weights.js";
 import { type ComparedConstants, type Deviation, isUniform } from "./relations.js";
 
 /**

@@ -4,12 +4,19 @@ import type { Difference } from "../../convert/import/differences.js";
 import { filled, once } from "../../core/functions.js";
 import type { StateDict, Tensor } from "../../core/tensor.js";
 import { castFloat, toFloat32 } from "../../core/tensor-cast.js";
-import { type Misreading, misreadings } from "../explain/layouts.js";
+import { type Misreading, misreadings } from "../explain/weights.js";
 import type { Fault } from "../outcome/report.js";
 import { differences, type Expected } from "./constants.js";
 import { epsilonOfProducts, storedWithin } from "./expected.js";
-import { bitsOfSteps } from "./grid.js";
-import { inType, NARROW, ROUNDED_BEFORE, rounding, truncated, withRounded } from "./half-precision.js";
+import {
+  bitsOfSteps,
+  inType,
+  NARROW,
+  ROUNDED_BEFORE,
+  rounding,
+  truncated,
+  withRounded,
+} from "./roundings.js";
 
 /** A constant of a candidate that is not the checkpoint's. */
 export interface Deviation {
