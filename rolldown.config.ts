@@ -60,7 +60,7 @@ const commands: RolldownOptions = {
     // Files that the commands start as processes and threads, by these names.
     thread: "src/verify/judge/thread.ts",
     worker: "src/cli/suite/worker.ts",
-    "picture-worker": "src/cli/ranking/picture-worker.ts",
+    pictures: "src/cli/ranking/pictures.ts",
   },
   platform: "node",
   transform: { target: "node20" },

@@ -1,4 +1,4 @@
-import { ancestors, INPUT_NAME, type LayerGraph, type LayerNode } from "../arch/index.js";
+import { ancestors, type LayerGraph, type LayerNode } from "../arch/index.js";
 import { isModelFormat } from "../convert/formats/registry.js";
 import { ANOMALIES, isUntrained } from "../convert/inspect/anomalies.js";
 import type { Checkpoint } from "../convert/open/checkpoint.js";
@@ -16,37 +16,12 @@ import {
   type Verification,
 } from "./candidate/candidate.js";
 import { type Comparison, compareLayers } from "./judge/compare-layers.js";
-import {
-  beforeQuantised,
-  computedIn,
-  consequences,
-  firstMisshapen,
-  foldedInstead,
-  localFaults,
-  numericFaults,
-  ofOtherWeights,
-  ofQuantised,
-  outputFaults,
-  withBiases,
-  withCauses,
-  withDeviations,
-  withFolded,
-  withoutOwnWeights,
-} from "./judge/faults.js";
-import { mergeEverywhere, mergeStreams } from "./judge/merge-faults.js";
+import { findFaults, mergeFaults } from "./judge/find-faults.js";
 import { faultOnOtherImages } from "./judge/other-images.js";
-import { keptLoaded, rerunFaults } from "./judge/reruns.js";
+import { keptLoaded } from "./judge/reruns.js";
 import { endThreads } from "./judge/threads.js";
 import { openVerification } from "./open.js";
-import {
-  explainedBy,
-  type Fault,
-  faultName,
-  holds,
-  layerFault,
-  type ParityReport,
-  type Tolerance,
-} from "./outcome/report.js";
+import { type Fault, faultName, holds, type ParityReport } from "./outcome/report.js";
 import { openProof, unreadCode } from "./proof/index.js";
 
 /**
@@ -92,10 +67,7 @@ async function judged(verification: Verification): Promise<ParityReport> {
       : findFaults(verification, tolerance, wanted, compared);
   const others = tolerance.rule === "relative-to-max" ? await recordedOtherwise(verification, found) : [];
   const runtime = candidate.backend.facts?.();
-  const faults = mergeStreams(
-    mergeEverywhere(graph, others.length > 0 ? others : found, compared.explanations),
-    compared.explanations,
-  );
+  const faults = mergeFaults(graph, others.length > 0 ? others : found, compared.explanations);
   const verdict = {
     faults,
     layers: graph.nodes.flatMap(({ name }) => layers.get(name) ?? []),
@@ -201,98 +173,6 @@ const NOTHING_RUN: Comparison = {
   explanations: new Map(),
 };
 
-/** The faults, each reported once, where it starts; and the missing layers that no other fault explains. */
-function findFaults(
-  { graph, candidate, weights }: Verification,
-  tolerance: Tolerance,
-  wanted: readonly LayerNode[],
-  { layers, outputs, misshapen, explanations }: Comparison,
-): { readonly faults: readonly Fault[]; readonly missing: readonly LayerNode[] } {
-  const isOwn = ({ layer, explanation }: Fault): boolean =>
-    !(weights?.withEpsilon?.has(layer) && explanation.startsWith("found epsilon "));
-  const replaced = foldedInstead(graph, candidate.structure ?? [], weights?.faults ?? []);
-  const structure = [
-    ...withoutOwnWeights(candidate.structure ?? [], weights?.faults ?? [])
-      .filter(isOwn)
-      .map((fault) => withFolded(withBiases(fault, weights?.biasesOff), replaced)),
-    ...firstMisshapen(graph, misshapen, candidate),
-  ];
-  const nodes = new Map(graph.nodes.map((node) => [node.name, node]));
-  const explained = explainedBy(structure, nodes);
-  const sized = namesOf(misshapen.map(({ layer }) => ({ name: layer })));
-  const absent = wanted.filter((node) => !layers.has(node.name) && !sized.has(node.name) && !explained(node));
-  const failing = [...layers.values()].filter(({ status }) => status === "fail");
-  const following = consequences(graph, namesOf(absent), namesOf(failing), structure);
-  const missing = absent.filter(({ name }) => !following.has(name));
-  const known = [
-    ...(weights?.faults ?? []).filter(({ layer }) => !following.has(layer) && !replaced.has(layer)),
-    ...missing.map((node) => layerFault(node, "missing", null, "one side has no value of this name")),
-    ...structure,
-  ];
-  // Layers that read wrong images differ because of them.
-  const isFed = structure.every(({ layer }) => layer !== INPUT_NAME);
-  const fed = new Set([INPUT_NAME]);
-  for (const { name, inputs } of graph.nodes)
-    if (inputs.some((input) => fed.has(input) && (input === INPUT_NAME || candidate.folded.has(input))))
-      fed.add(name);
-  const readsImages = ({ layer }: Fault): boolean => fed.has(layer);
-  const isShown = (name: string): boolean => layers.has(name);
-  const isCovered = ({ layer }: Fault): boolean =>
-    [layer, ...computedIn(nodes, layer, isShown)].some(
-      (each) => weights?.ofOneCause?.has(each) || weights?.withEpsilon?.has(each),
-    );
-  /** The layers that read a layer, possibly through others computed in the same operator. */
-  const readersOf = (layer: string): ReadonlySet<string> => {
-    const hidden = new Set([layer]);
-    const reading = new Set<string>();
-    for (const { name, inputs } of graph.nodes) {
-      if (!inputs.some((input) => hidden.has(input))) continue;
-      if (isShown(name)) reading.add(name);
-      else hidden.add(name);
-    }
-    return reading;
-  };
-  const ofOthers =
-    tolerance.rule === "derived-bounds" && candidate.backend.name === "recorded"
-      ? ofOtherWeights(graph, layers, explanations, new Set(candidate.backend.layers))
-      : undefined;
-  if (ofOthers) return { faults: [...known, ofOthers], missing };
-  const numeric = (
-    tolerance.rule === "relative-to-max"
-      ? numericFaults(graph, layers, tolerance, structure)
-      : withDeviations(localFaults(graph, layers, explanations), candidate, readersOf).filter(
-          (fault) => isFed || !readsImages(fault),
-        )
-  ).filter((fault) => !isCovered(fault) && !replaced.has(fault.layer));
-  const quantiser = structure.find(({ difference }) => difference === "quantised")?.layer;
-  const rounded = candidate.located?.match?.roundings;
-  const separate = ofQuantised(
-    quantiser === undefined ? numeric : beforeQuantised(graph, numeric, quantiser, candidate.results),
-    weights?.result.quantised ?? 0,
-    (layer) => rounded?.has(layer) === true,
-  );
-  const judged =
-    tolerance.rule === "relative-to-max"
-      ? [...known, ...separate]
-      : withCauses(graph, known, separate, isShown);
-  const shapes = outputs.faults.filter(({ kind }) => kind !== "missing");
-  // If a layer is wrong, outputs and reruns differ because of it, and only other faults of outputs are
-  // reported.
-  if (judged.length > 0) {
-    const isOther = ({ kind, layer }: Fault): boolean =>
-      kind !== "numeric" && judged.every((fault) => fault.layer !== layer);
-    return { faults: [...judged, ...shapes.filter(isOther)], missing };
-  }
-  const results = [...(outputs.output ? [outputs.output] : []), ...outputs.further];
-  const whole = [
-    ...shapes,
-    ...results.flatMap((output) => outputFaults(output, layers)),
-    ...rerunFaults(outputs.output?.layer ?? "", outputs.output?.reruns ?? []),
-  ];
-  if (whole.length > 0) return { faults: whole, missing };
-  return { faults: outputs.faults.length > 0 ? outputs.faults : (candidate.deviations ?? []), missing };
-}
-
 /** Whether a recording that differs was made with other weights, judged by its own inputs. */
 async function recordedOtherwise(
   { graph, candidate, reference, images, imagesSource, ownParameters }: Verification,
@@ -317,10 +197,6 @@ async function recordedOtherwise(
   });
   const [first, ...others] = faults;
   return first?.kind === "weights" && others.length === 0 ? [first] : [];
-}
-
-function namesOf(layers: readonly { readonly name: string }[]): ReadonlySet<string> {
-  return new Set(layers.map(({ name }) => name));
 }
 
 /** A model whose weights were imported. */

@@ -1,7 +1,7 @@
 import { existsSync } from "node:fs";
 import { readFile } from "node:fs/promises";
 import { availableParallelism } from "node:os";
-import { Worker } from "node:worker_threads";
+import { parentPort, Worker, workerData } from "node:worker_threads";
 import { sha256 } from "../../core/bytes.js";
 import { InputError } from "../../core/errors.js";
 import { decodePhoto, resizeBilinear } from "../../verify/inputs/photos.js";
@@ -11,7 +11,7 @@ type PreparedPicture =
   | { readonly digest: string; readonly pixels: Uint8Array }
   | { readonly digest: string; readonly problem: string };
 
-export interface PictureTask {
+interface PictureTask {
   readonly path: string;
   readonly height: number;
   readonly width: number;
@@ -41,13 +41,25 @@ interface PicturePool {
   close(): Promise<void>;
 }
 
-/** Beside this file once compiled; when the TypeScript source runs directly, there is no such file, and no thread. */
-const WORKER = new URL("./picture-worker.js", import.meta.url);
+/** This file once compiled, as the program of a thread; when the TypeScript source runs directly, there is no such file, and no thread. */
+const WORKER = new URL("./pictures.js", import.meta.url);
+
+/** What a pool's threads are started with: other threads may load this file too. */
+const ROLE = "prepares pictures";
+
+if (workerData === ROLE)
+  parentPort?.on("message", async ({ id, task }: { readonly id: number; readonly task: PictureTask }) => {
+    const result = await preparePicture(task);
+    parentPort?.postMessage({ id, result }, "pixels" in result ? [result.pixels.buffer as ArrayBuffer] : []);
+  });
 
 /** As many threads as there are processors besides this thread's, at least one. */
 export function picturePool(): PicturePool {
   if (!existsSync(WORKER)) return { prepare: preparePicture, close: async () => {} };
-  const threads = Array.from({ length: Math.max(1, availableParallelism() - 1) }, () => new Worker(WORKER));
+  const threads = Array.from(
+    { length: Math.max(1, availableParallelism() - 1) },
+    () => new Worker(WORKER, { workerData: ROLE }),
+  );
   const waiting = new Map<number, { resolve(result: PreparedPicture): void; reject(cause: unknown): void }>();
   for (const thread of threads) {
     thread.on("message", ({ id, result }: { readonly id: number; readonly result: PreparedPicture }) => {

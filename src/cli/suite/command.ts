@@ -9,9 +9,8 @@ import { clean, type Paint } from "../../core/text.js";
 import { fileError, isFolder } from "../../node/read.js";
 import { expectNotInputs, expectWritable, sweepTemporaries } from "../../node/write.js";
 import { type BaselineOptions, compareToBaseline } from "../../verify/outcome/baseline.js";
-import { suiteClause, verdictClause, worstMargin } from "../../verify/reports/facts.js";
+import { entryRankingText, suiteClause, verdictClause, worstMargin } from "../../verify/reports/facts.js";
 import { REPORT_FORMATS, renderReport, renderSuite } from "../../verify/reports/index.js";
-import { entryRankingText } from "../../verify/reports/ranking-facts.js";
 import {
   chooseEntries,
   nextEntry,

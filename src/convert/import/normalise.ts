@@ -10,11 +10,11 @@ import {
   type OnnxValue,
 } from "../formats/onnx/model.js";
 import { unblocked } from "./nchwc.js";
+import { isHalfPrecision } from "./operators/constants.js";
 import type { ForeignGraph, ForeignNode, Form, Layout, Reading, Value } from "./operators/foreign.js";
 import { isNchw, NCHW, NHWC, NHWC_DOMAIN, towardsNchw } from "./operators/layouts.js";
 import { meaning } from "./operators/meaning.js";
 import { numbers } from "./operators/site.js";
-import { isHalfPrecision } from "./precision.js";
 import { preprocessing } from "./preprocess.js";
 
 /**

@@ -1,6 +1,6 @@
 import { type LayerGraph, type LayerNode, outputShapes, variantOf } from "../../arch/index.js";
 import type { PixelOrder } from "../../convert/export/options.js";
-import { isMostlyHalf } from "../../convert/import/precision.js";
+import { isMostlyHalf } from "../../convert/import/operators/constants.js";
 import { type Document, type OpenFile, tfjsFiles, weightFiles } from "../../convert/open/open-file.js";
 import { concatenate, type NamedBytes, sha256, toBytes, toSource } from "../../core/bytes.js";
 import { InputError } from "../../core/errors.js";

@@ -16,8 +16,7 @@ import {
 import { type OutputVerdicts, outputJudge } from "./embedding.js";
 import { layerJudge } from "./layer-judge.js";
 import type { Measured } from "./thread-work.js";
-import { startThreads, type Threads } from "./threads.js";
-import { type CountedUses, countedUses } from "./uses.js";
+import { type CountedUses, countedUses, startThreads, type Threads } from "./threads.js";
 import { gateResult } from "./verdicts.js";
 
 /** Both sides' values of one layer; the expected one is valid until the next. */

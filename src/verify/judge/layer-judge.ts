@@ -11,8 +11,7 @@ import type { TensorMetrics } from "../outcome/metrics.js";
 import type { LayerResult, RelativeTolerance, Tolerance } from "../outcome/report.js";
 import { float64Parameters } from "../reference/evaluate-layer.js";
 import { type GroupSetting, groupJudge, type Judgement, settingArithmetic } from "./thread-work.js";
-import type { Threads } from "./threads.js";
-import type { CountedUses } from "./uses.js";
+import type { CountedUses, Threads } from "./threads.js";
 import { judgeLayer, judgeLocally } from "./verdicts.js";
 
 /** Counts uses of the candidate's values. */

@@ -109,7 +109,7 @@ export interface Fault {
   readonly explanation: string;
 }
 
-/** A fault before those of several streams are merged (`mergeStreams`), with what that and other faults depend on. */
+/** A fault before those of several streams are merged (`mergeFaults`), with what that and other faults depend on. */
 export interface FaultDraft extends Fault {
   /** Which difference of structure it is; `quantised`: of an activation. */
   readonly difference?: "inserted" | "own-weights" | "moved" | "quantised";

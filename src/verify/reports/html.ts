@@ -9,6 +9,7 @@ import {
 } from "../suite/report.js";
 import {
   allowance,
+  checkText,
   findings,
   formatError,
   formatMargin,
@@ -32,7 +33,6 @@ import {
   wrongList,
   wrongsOf,
 } from "./html-sections.js";
-import { checkText } from "./ranking-facts.js";
 
 /**
  * One HTML file that needs nothing else: verdict, faults, change against the baseline, the network drawn, error against

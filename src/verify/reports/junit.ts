@@ -12,6 +12,7 @@ import { escapeMarkup } from "./escape.js";
 import {
   agreement,
   allowance,
+  checkText,
   formatError,
   formatMargin,
   groupLayers,
@@ -21,7 +22,6 @@ import {
   title,
   worstFirst,
 } from "./facts.js";
-import { checkText } from "./ranking-facts.js";
 
 /** A test case and its outcome. */
 interface TestCase {

@@ -10,6 +10,7 @@ import {
 import { failuresFirst, type SuiteEntry, type SuiteReport, suiteCounts } from "../suite/report.js";
 import { escapeMarkdown, markdownCode, shorten } from "./escape.js";
 import {
+  entryRankingText,
   findings,
   formatError,
   formatMargin,
@@ -21,7 +22,6 @@ import {
   worstFirst,
   worstMargin,
 } from "./facts.js";
-import { entryRankingText } from "./ranking-facts.js";
 
 /** Building blocks of the Markdown reports: names, prose, tables, and a document of bounded size. */
 

@@ -7,7 +7,6 @@ import type {
   RankingReport,
   WorstQuery,
 } from "../ranking/report.js";
-import { dataTable, html, type Markup, NOTHING, raw, renderPage, type Tile } from "./html-page.js";
 import {
   changeText,
   checkText,
@@ -19,7 +18,8 @@ import {
   sharesOf,
   sidesOf,
   verdictText,
-} from "./ranking-facts.js";
+} from "./facts.js";
+import { dataTable, html, type Markup, NOTHING, raw, renderPage, type Tile } from "./html-page.js";
 
 export interface RankingPageOptions {
   /** Pictures by path, as `data:` URIs: only if requested. */

@@ -1,7 +1,6 @@
 import { type Paint, PLAIN, plural, renderTable } from "../../core/text.js";
 import type { RankedCandidate, RankingReport } from "../ranking/report.js";
 import { escapeMarkdown, markdownCode, printable } from "./escape.js";
-import { junitDocument } from "./junit.js";
 import {
   changeText,
   checkText,
@@ -14,7 +13,8 @@ import {
   sharesOf,
   sidesOf,
   verdictText,
-} from "./ranking-facts.js";
+} from "./facts.js";
+import { junitDocument } from "./junit.js";
 import type { RankingPageOptions } from "./ranking-html.js";
 
 /** A ranking report for a terminal. */

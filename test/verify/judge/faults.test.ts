@@ -2,7 +2,7 @@ import { describe, expect, it } from "vitest";
 import type { LayerGraph, LayerNode } from "../../../src/arch/index.js";
 import type { Explanation } from "../../../src/verify/explain/index.js";
 import { consequences, numericFaults, outputFaults } from "../../../src/verify/judge/faults.js";
-import { mergeEverywhere, mergeStreams } from "../../../src/verify/judge/merge-faults.js";
+import { mergeFaults } from "../../../src/verify/judge/find-faults.js";
 import type {
   Fault,
   FaultDraft,
@@ -109,7 +109,7 @@ describe("numericFaults", () => {
   });
 });
 
-describe("mergeStreams", () => {
+describe("mergeFaults, of streams", () => {
   const fault = (stream: number, margin: number | null, more: Partial<FaultDraft> = {}): FaultDraft => ({
     layer: `conv2.0.gate[${stream}].fc2`,
     stream,
@@ -126,11 +126,11 @@ describe("mergeStreams", () => {
   it("puts a gate's fault in several streams together, with the largest margin", () => {
     const [first, last] = [fault(1, 3), fault(3, 9)];
     const other: Fault = { layer: "fc.0", kind: "numeric", margin: 5, explanation: "off by 5" };
-    expect(mergeStreams([first, other, last], new Map())).toEqual([
+    expect(mergeFaults(CHAIN, [first, other, last], new Map())).toEqual([
       { ...last, layer: first.layer, stream: 1, streams: [1, 3] },
       other,
     ]);
-    expect(mergeStreams([first, fault(2, null)], new Map())[0]).toMatchObject({ margin: null });
+    expect(mergeFaults(CHAIN, [first, fault(2, null)], new Map())[0]).toMatchObject({ margin: null });
   });
 
   it("has one fault for a shared parameter, explained where its values show it", () => {
@@ -149,7 +149,7 @@ describe("mergeStreams", () => {
         cause: "bias",
       }),
     ];
-    const merged = mergeStreams(streams, new Map([["conv2.0.gate[2].fc2", bias as Explanation]]));
+    const merged = mergeFaults(CHAIN, streams, new Map([["conv2.0.gate[2].fc2", bias as Explanation]]));
     expect(merged).toHaveLength(1);
     expect(merged[0]).toMatchObject({ layer: "conv2.0.gate[1].fc2", streams: [1, 2], cause: "bias" });
     expect(merged[0]?.explanation).toContain(bias.sentence);
@@ -162,20 +162,20 @@ describe("mergeStreams", () => {
       found("conv2.0.gate[1]", "stream 2's gate is applied", 2),
       found("conv2.0.gate[2]", "stream 1's gate is applied", 3),
     ]);
-    expect(mergeStreams(crossed, explanations)).toEqual(crossed);
+    expect(mergeFaults(CHAIN, crossed, explanations)).toEqual(crossed);
     const shared = new Map([
       found("conv2.0.gate[1]", "stream 3's gate is applied", 2),
       found("conv2.0.gate[2]", "stream 3's gate is applied", 3),
     ]);
-    expect(mergeStreams(crossed, shared)).toHaveLength(1);
+    expect(mergeFaults(CHAIN, crossed, shared)).toHaveLength(1);
     const structures: Fault[] = ["Relu", "Elu"].map((explanation, i) =>
       fault(i + 1, null, { kind: "structure", explanation }),
     );
-    expect(mergeStreams(structures, new Map())).toEqual(structures);
+    expect(mergeFaults(CHAIN, structures, new Map())).toEqual(structures);
   });
 });
 
-describe("mergeEverywhere", () => {
+describe("mergeFaults, of layers", () => {
   it("a norm that was moved in each block is one", () => {
     const blocks = ["conv2.0", "conv2.1", "conv3.0"];
     const inBlock = (block: string, name: string): LayerNode => ({
@@ -194,8 +194,8 @@ describe("mergeEverywhere", () => {
         { ...fault, layer: `${block}.IN` },
       ];
     });
-    expect(mergeEverywhere(network, faults)).toMatchObject([{ layer: "conv2.0.IN" }]);
-    expect(mergeEverywhere(network, faults.slice(0, 2))).toMatchObject([{ layer: "conv2.0.IN" }]);
+    expect(mergeFaults(network, faults, new Map())).toMatchObject([{ layer: "conv2.0.IN" }]);
+    expect(mergeFaults(network, faults.slice(0, 2), new Map())).toMatchObject([{ layer: "conv2.0.IN" }]);
   });
 
   const found = (explanation: string) => (layer: string) =>
@@ -203,7 +203,7 @@ describe("mergeEverywhere", () => {
 
   it("makes one fault of the same difference in many layers, and keeps two apart", () => {
     const [clips, others] = [["a", "c", "d"].map(found("Clip")), ["b", "e"].map(found("Elu"))];
-    expect(mergeEverywhere(CHAIN, [...clips, ...others])).toEqual([
+    expect(mergeFaults(CHAIN, [...clips, ...others], new Map())).toEqual([
       { ...clips[0], explanation: "Clip; the same at 3 of 5 layers of its kind" },
       ...others,
     ]);
@@ -221,7 +221,7 @@ describe("mergeEverywhere", () => {
         { cause, says: layer === "e" ? "slope 0.3" : "slope 0.1", sentence: "so" },
       ]),
     );
-    const merged = mergeEverywhere(CHAIN, leaky, explanations);
+    const merged = mergeFaults(CHAIN, leaky, explanations);
     // Of "d" nothing is shown.
     expect(merged.map(({ layer }) => layer)).toEqual(["a", "d", "e"]);
     expect(merged[0]?.explanation).toContain("the same at 3 of 5 layers");
@@ -229,7 +229,7 @@ describe("mergeEverywhere", () => {
     const slopes = new Map(
       streams.map(({ layer, stream }) => [layer, { cause, says: `slope ${stream >> 1}`, sentence: "so" }]),
     );
-    expect(mergeStreams(streams, slopes).map((fault) => fault.streams)).toEqual([undefined, [2, 3]]);
+    expect(mergeFaults(CHAIN, streams, slopes).map((fault) => fault.streams)).toEqual([undefined, [2, 3]]);
   });
 
   it("goes by the explanation of weights", () => {
@@ -244,17 +244,17 @@ describe("mergeEverywhere", () => {
         { cause: "kernel-transposed", says: "turned", sentence: "turned: so" } as const,
       ]),
     );
-    expect(mergeEverywhere(CHAIN, others("kernel-transposed"), explanations)).toHaveLength(1);
-    expect(mergeEverywhere(CHAIN, others("weights-other"), explanations)).toHaveLength(3);
+    expect(mergeFaults(CHAIN, others("kernel-transposed"), explanations)).toHaveLength(1);
+    expect(mergeFaults(CHAIN, others("weights-other"), explanations)).toHaveLength(3);
   });
 
   it("counts a gate once for all its streams", () => {
     const gates = [1, 2, 3].map((stream) => ({ ...found("Clip")(`gate[${stream}].relu`), stream }));
     const names = [...gates.map(({ layer }) => layer), "f", "g"];
     const graph = graphOf(...CHAIN.nodes, ...names.map((name) => layer(name, "images")));
-    expect(mergeEverywhere(graph, gates)).toEqual(gates);
+    expect(mergeFaults(graph, gates, new Map())).toEqual([{ ...gates[0], streams: [1, 2, 3] }]);
     const all = [...["a", "b"].map(found("Clip")), ...gates];
-    expect(mergeEverywhere(graph, all)).toEqual([
+    expect(mergeFaults(graph, all, new Map())).toEqual([
       { ...all[0], explanation: "Clip; the same at b, gate[1].relu" },
     ]);
   });
