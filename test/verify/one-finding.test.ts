@@ -2,7 +2,7 @@ import { describe, expect, it } from "vitest";
 import { IMAGENET } from "../../src/convert/export/options.js";
 import { lowerToTfjs } from "../../src/convert/export/tfjs-graph-model.js";
 import { lowerToTfjsLayers } from "../../src/convert/export/tfjs-layers-model.js";
-import { float, type OnnxModel, type OnnxNode, onnxNode } from "../../src/convert/formats/onnx/model.js";
+import { float, int, type OnnxModel, type OnnxNode, onnxNode } from "../../src/convert/formats/onnx/model.js";
 import { encodeTfjs } from "../../src/convert/formats/tfjs/codec.js";
 import type { Checkpoint } from "../../src/convert/open/checkpoint.js";
 import type { NamedBytes } from "../../src/core/bytes.js";
@@ -27,6 +27,7 @@ import {
   silu,
   squared,
   tempered,
+  wholes,
 } from "../mutation/onnx-edits.js";
 import { scaled } from "../mutation/scaled.js";
 import { convert, openFixture, openReference, rewriteOnnx, SMALL } from "../support/osnet.js";
@@ -198,6 +199,47 @@ describe("one mistake in several layers is one fault", () => {
     const { faults } = await verify(await opened(rewriteOnnx(honest, edit)));
     expect(faults).toMatchObject([{ layer: `conv2.0.gate[${streams[0]}]`, kind: "structure", streams }]);
     expect(faults[0]?.explanation).not.toContain("global_avgpool");
+  });
+
+  it("a softmax over the streams for their gates", async () => {
+    const streams = [1, 2, 3];
+    const stacked = (node: OnnxNode): OnnxNode[] => {
+      const [, stream, part] =
+        /^conv2\.0\.gate\[(\d)\](\.gate_activation)?$/.exec(node.outputs[0] ?? "") ?? [];
+      if (stream !== undefined)
+        return [
+          onnxNode(`${part ? "gates" : "streams"}.${stream}`, "Unsqueeze", [node.inputs[0] ?? "", "first"]),
+        ];
+      if (node.inputs.includes("conv2.0.gate[1]")) return [];
+      if (!node.outputs.includes("conv2.0.aggregate")) return [node];
+      const stack = (name: string): OnnxNode =>
+        onnxNode(
+          name,
+          "Concat",
+          streams.map((t) => `${name}.${t}`),
+          { axis: int(0) },
+        );
+      return [
+        stack("streams"),
+        stack("gates"),
+        onnxNode("softmax", "Softmax", ["gates"], { axis: int(0) }),
+        onnxNode("products", "Mul", ["softmax", "streams"]),
+        onnxNode("conv2.0.aggregate", "ReduceSum", ["products", "first"], { keepdims: int(0) }),
+      ];
+    };
+    const edit: OnnxEdit = ({ graph, ...model }) => ({
+      ...model,
+      opset: 13,
+      metadata: new Map(),
+      graph: {
+        ...graph,
+        nodes: graph.nodes.flatMap(stacked),
+        initializers: new Map([...graph.initializers, ["first", wholes(0)]]),
+      },
+    });
+    const { faults } = await verify(await opened(rewriteOnnx(honest, edit)));
+    expect(faults).toMatchObject([{ layer: "conv2.0.gate[1].gate_activation", kind: "structure", streams }]);
+    expect(faults[0]?.explanation).toContain("Softmax");
   });
 
   it("an instance norm before the sum, not after it", async () => {

@@ -259,7 +259,7 @@ function withAbsentBias(layer: LayerNode, { op }: ForeignNode, constants: Consta
 
 /**
  * A layer that is missing because nothing in the file would read it is not reported beside the missing reader: a gate
- * without its product, a shortcut without its sum.
+ * without its product, a shortcut without its sum. Nor is a sum without any of its products beside their gates.
  */
 function ownFindings(graph: LayerGraph, { differences, nodes, skipped }: Walk): readonly Difference[] {
   const deviating = new Set(differences.map(({ layer }) => layer));
@@ -268,7 +268,12 @@ function ownFindings(graph: LayerGraph, { differences, nodes, skipped }: Walk): 
     (layer) => !nodes.has(layer) || skipped.has(layer),
     (reader) => nodes.has(reader) && deviating.has(reader),
   );
-  return differences.filter(({ layer }) => !unread.has(layer));
+  const inputs = new Map(graph.nodes.map((node) => [node.name, node.inputs]));
+  const isOff = (layer: string): boolean => deviating.has(layer) && !unread.has(layer);
+  const isLostWithGate = (layer: string): boolean => unread.has(layer) && !!inputs.get(layer)?.some(isOff);
+  const ofGates = graph.nodes.filter(({ op, inputs }) => op.kind === "add" && inputs.every(isLostWithGate));
+  const consequences = new Set([...unread, ...ofGates.map(({ name }) => name)]);
+  return differences.filter(({ layer }) => !consequences.has(layer));
 }
 
 /** Operations that a file may apply to a layer before the output, which still counts as that layer. */

@@ -184,7 +184,8 @@ export function recover(trail: Trail, layer: LayerNode, source: ForeignNode): vo
   const family = FAMILIES.find(
     (kinds) => kinds.includes(layer.op.kind) && (kinds !== CONV || hasBlocks(trail)),
   );
-  const reads = trail.consumersOf(source).filter(trail.isFree).map(nameOf).join(" and ");
+  const read = trail.consumersOf(source).filter(trail.isFree);
+  const reads = read.map((node) => nameWithStack(trail, node)).join(" and ");
   const instead =
     family &&
     (resultBefore(trail, layer, source) ??
@@ -197,7 +198,7 @@ export function recover(trail: Trail, layer: LayerNode, source: ForeignNode): vo
   const isLeftOut = !instead && family && leadsOn(trail, trail.readersOf(layer), source);
   const found =
     instead && isOne
-      ? nameInPlace(instead)
+      ? nameInPlace(trail, instead)
       : isLeftOut
         ? isFolded
           ? nameOfKind("batchNorm")
@@ -232,8 +233,15 @@ export function differingPart(nodes: readonly ForeignNode[] = [], kind: ForeignK
 /** Operators that are layers if their weights are constants of the usual form. */
 const WITH_WEIGHTS: ReadonlySet<string> = new Set(["Conv", "Gemm", "MatMul"]);
 
-function nameInPlace(node: ForeignNode): string {
-  const name = nameOf(node);
+/** The names of an operator and, if it begins a stack of several values, of what reads the stack. */
+function nameWithStack({ consumersOf }: Trail, node: ForeignNode): string {
+  const stack = isKind(node, "other") && node.op.opType === "Unsqueeze" ? consumersOf(node) : [];
+  const joints = stack.filter(isJoint);
+  return namesOf([node, ...joints, ...joints.flatMap(consumersOf)]);
+}
+
+function nameInPlace(trail: Trail, node: ForeignNode): string {
+  const name = nameWithStack(trail, node);
   if (WITH_WEIGHTS.has(name)) return `a ${name} whose weights are computed or of another form`;
   const axes = isKind(node, "other") && name.startsWith("Reduce") ? node.op.axes : undefined;
   return axes ? `${name} over axes ${formatShape(axes)}` : name;

@@ -87,9 +87,10 @@ function matchUnary(trail: Trail, layer: LayerNode): void {
     trail.consumersOf(source).find((node) => isFlattening(node) && trail.isFree(node));
   if (match) trail.accept(layer, match);
   else if (instead) {
-    // A missing global pool is the finding; the flattening after it must not be a second one, although it is an
-    // unknown operator on a map.
-    if (source.form.rank !== "map") trail.note(layer, nameOf(instead), nameOfKind("flatten"));
+    // A missing global pool is the finding, or an unknown operator after which axes are a guess; the flattening after it
+    // must not be a second one, although it is an unknown operator.
+    const isConsequence = source.form.rank === "map" || (source.form.isGuess && trail.findings().length > 0);
+    if (!isConsequence) trail.note(layer, nameOf(instead), nameOfKind("flatten"));
     trail.accept(layer, instead);
   } else recover(trail, layer, source);
 }
