@@ -9,14 +9,20 @@ import { median, type Row, type Subject } from "./results.js";
 /** Images that an embedding is compared on, and timed with in turn. */
 const SEEDS = [1, 2, 3, 4];
 
+/** How often both files of a pair are loaded, each first in half of them. */
+const LOADS = 8;
+
+/** Milliseconds of both files of a pair. */
+type Pair = readonly [number, number];
+
 /** How far two exports of one network may be apart, as a share of the largest value: more is another network. */
 const AGREEMENT = 1e-3;
 
 /**
  * One image of 256×128 in onnxruntime, one thread: our file of each network against torch's own export of the same weights. The two take
  * turns, so that whatever else the machine does falls on both, and processor time is taken, not the clock's; the ratio is the median of the
- * rounds' ratios. In half of the rounds our file is loaded first, in the others torch's, and the ratio is the geometric mean of both: the
- * session that is loaded last is 1 to 4 % faster, even if both are of the same file.
+ * rounds' ratios. Where a session's buffers happen to lie makes it up to 4 % faster or slower, even if both are of the same file, so that both
+ * are loaded several times, each in turn first, and the ratio is the geometric mean over all loads.
  */
 export async function benchInference(
   subjects: readonly Subject[],
@@ -32,18 +38,25 @@ export async function benchInference(
     if (!(drift <= AGREEMENT))
       throw new Error(`${name}: torch's export computes something else (${drift} of max)`);
     const isSame = (await differ(written, kept)) === 0;
-    const half = Math.ceil(rounds / 2);
-    const first = await inTurn(written, exported, half);
-    const last = await inTurn(exported, written, half);
-    const ratios = [ratioOf(first), 1 / ratioOf(last)] as const;
+    const times: Pair[] = [];
+    const ratios: number[] = [];
+    const each = Math.ceil(rounds / LOADS);
+    for (let load = 0; load < LOADS; load++) {
+      const pairs =
+        load % 2 === 0
+          ? await inTurn(written, exported, each)
+          : (await inTurn(exported, written, each)).map(([other, own]): Pair => [own, other]);
+      times.push(...pairs);
+      ratios.push(median(pairs.map(([own, other]) => own / other)));
+    }
     rows.push({
       work: `inference, ${name}`,
       peer: `torch ${version}`,
-      ratio: Math.sqrt(ratios[0] * ratios[1]),
+      ratio: Math.exp(ratios.reduce((sum, ratio) => sum + Math.log(ratio), 0) / LOADS),
       goal: checkpoint.isTrained ? 0.25 : 1,
-      own: Math.min(...first.map(([own]) => own), ...last.map(([, own]) => own)),
-      other: Math.min(...first.map(([, other]) => other), ...last.map(([other]) => other)),
-      rounds: 2 * half,
+      own: Math.min(...times.map(([own]) => own)),
+      other: Math.min(...times.map(([, other]) => other)),
+      rounds: times.length,
       note: `embeddings ${isSame ? "bit-identical to" : "not those of"} the file with --keep-denormals; ${drift.toExponential(1)} of max from the peer's`,
     });
   }
@@ -51,11 +64,7 @@ export async function benchInference(
 }
 
 /** Processor time in milliseconds of both files, which are loaded in this order, round by round. */
-async function inTurn(
-  a: Uint8Array,
-  b: Uint8Array,
-  rounds: number,
-): Promise<readonly (readonly [number, number])[]> {
+async function inTurn(a: Uint8Array, b: Uint8Array, rounds: number): Promise<readonly Pair[]> {
   const sessions = [await load(a), await load(b)] as const;
   const timed = async (session: Loaded, seed: number): Promise<number> => {
     const start = process.cpuUsage();
@@ -64,7 +73,7 @@ async function inTurn(
     return (user + system) / 1e3;
   };
   for (const session of sessions) for (const seed of SEEDS) await session.embed(seed);
-  const times: (readonly [number, number])[] = [];
+  const times: Pair[] = [];
   for (let round = 0; round < rounds; round++) {
     const seed = SEEDS[round % SEEDS.length] ?? 1;
     // Who is first changes: the second finds the processor as the first left it.
@@ -75,10 +84,6 @@ async function inTurn(
   }
   for (const session of sessions) await session.release();
   return times;
-}
-
-function ratioOf(times: readonly (readonly [number, number])[]): number {
-  return median(times.map(([a, b]) => a / b));
 }
 
 interface Loaded {

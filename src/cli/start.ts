@@ -20,29 +20,27 @@ const CLOSED: ReadonlySet<string | undefined> = new Set(["EPIPE", "ERR_STREAM_DE
  */
 export async function start(name: string, load: () => Promise<{ readonly main: Main }>): Promise<void> {
   let failure: NodeJS.ErrnoException | undefined;
-  process.stdout.on("error", (error: NodeJS.ErrnoException) => {
+  const { stdout } = process;
+  stdout.on("error", (error: NodeJS.ErrnoException) => {
     if (!CLOSED.has(error.code)) failure ??= error;
   });
-  process.stderr.on("error", () => undefined);
+  const argv = process.argv.slice(2);
+  const help = helpOf(name, argv, stdout);
+  if (help !== undefined) {
+    const failed = await new Promise<NodeJS.ErrnoException | null | undefined>((resolve) =>
+      stdout.write(help, resolve),
+    );
+    if (!failed || CLOSED.has(failed.code)) return;
+  }
+  // Node makes the other streams when they are first read, which `--help` alone does not need.
+  const { stdin, stderr } = process;
+  stderr.on("error", () => undefined);
   const settled = async (): Promise<void> => {
-    await new Promise<void>((resolve) => process.stdout.write("", () => setImmediate(resolve)));
+    await new Promise<void>((resolve) => stdout.write("", () => setImmediate(resolve)));
     if (!failure) return;
     const { unusable } = await import("../node/read.js");
     throw unusable("standard output", failure.message, "write to another place", failure);
   };
-  const { stdin, stdout, stderr } = process;
-  const argv = process.argv.slice(2);
-  const help = helpOf(name, argv, stdout);
-  if (help !== undefined) {
-    stdout.write(help);
-    if (
-      await settled().then(
-        () => true,
-        () => false,
-      )
-    )
-      return;
-  }
   setEngineFlags(false);
   const { main } = await load();
   process.exitCode = await main(argv, { stdin, stdout, stderr, settled });
