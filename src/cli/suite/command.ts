@@ -344,6 +344,9 @@ function entryLine(
 
 /** The last line, with the location of the reports. */
 function verdictLine(suite: SuiteReport, folder: string, paint: Paint): string {
+  const { shard } = suite;
+  if (shard && suite.entries.length + suite.skipped.length === 0)
+    return `shard ${shard.index} of ${shard.total} has no entries; reports in ${folder}`;
   const { cached } = suiteCounts(suite);
   const fromCache = cached > 0 ? `, ${cached} taken from the cache` : "";
   return `${suite.passed ? paint.good("PASS") : paint.bad("FAIL")}  ${suiteClause(suite)}${fromCache}; reports in ${folder}`;

@@ -65,6 +65,11 @@ export interface RankingCheck {
   readonly passed: boolean;
 }
 
+/** Whether a figure is at most its limit; false if a report's JSON has null for one of them, as for NaN. */
+export function isWithinLimit({ value, limit }: Pick<RankingCheck, "value" | "limit">): boolean {
+  return Number.isFinite(value) && Number.isFinite(limit) && value <= limit;
+}
+
 /** A query, and the nearest pictures for both models, by their paths. */
 export interface WorstQuery {
   /** Path of the query's picture in the data set. */
@@ -129,7 +134,7 @@ export function judgeRanking(
 ): RankedCandidate {
   const checks: RankingCheck[] = [];
   const check = (figure: RankingCheck["figure"], value: number, limit: number): void =>
-    void checks.push({ figure, value, limit, passed: value <= limit });
+    void checks.push({ figure, value, limit, passed: isWithinLimit({ value, limit }) });
   check("finite", nonFinite, 0);
   const [before, after] = [reference.figures, candidate.figures];
   if (before && after) {

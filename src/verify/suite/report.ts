@@ -2,7 +2,7 @@ import { InputError } from "../../core/errors.js";
 import { type Fault, type ParityReport, recounted } from "../outcome/report.js";
 import type { DatasetFacts } from "../ranking/dataset.js";
 import type { DistanceMetric } from "../ranking/distances.js";
-import type { RankingCheck } from "../ranking/report.js";
+import { isWithinLimit, type RankingCheck } from "../ranking/report.js";
 
 /**
  * The result of a suite, plain JSON (schema `osnet-parity-suite/1`): every entry with its whole report, so that shards
@@ -84,9 +84,7 @@ export function entryStatus(
   report: Pick<ParityReport, "passed">,
   ranking: Pick<EntryRanking, "checks"> | undefined,
 ): "pass" | "fail" {
-  return report.passed && (ranking?.checks ?? []).every(({ value, limit }) => value <= limit)
-    ? "pass"
-    : "fail";
+  return report.passed && (ranking?.checks ?? []).every(isWithinLimit) ? "pass" : "fail";
 }
 
 /** `pass`: parity holds. `fail`: it does not. `error`: a file could not be used. */
@@ -132,7 +130,7 @@ function recountedEntry(entry: SuiteEntry): SuiteEntry {
     return { ...entry, status: "error", report: null, error: entry.error ?? "nothing was compared" };
   const report = recounted(entry.report);
   const { ranking } = entry;
-  const checks = ranking?.checks.map((check) => ({ ...check, passed: check.value <= check.limit }));
+  const checks = ranking?.checks.map((check) => ({ ...check, passed: isWithinLimit(check) }));
   return {
     ...entry,
     report,

@@ -60,11 +60,14 @@ it("a suite's entries are ranked where they ask for it, and fail by it", async (
   // What a report says of itself is found again.
   const entry = of("onnx");
   if (!entry?.ranking) throw new Error("an entry with a ranking");
-  const worse = entry.ranking.checks.map((check) => ({ ...check, value: 1, passed: true }));
-  const forged = { ...report, entries: [{ ...entry, ranking: { ...entry.ranking, checks: worse } }] };
-  const found = recountedSuite(forged);
-  expect(found.passed).toBe(false);
-  expect(found.entries[0]?.ranking?.checks.every(({ passed }) => passed)).toBe(false);
+  // JSON has null for NaN.
+  for (const value of [1, NaN, null as unknown as number]) {
+    const worse = entry.ranking.checks.map((check) => ({ ...check, value, passed: true }));
+    const forged = { ...report, entries: [{ ...entry, ranking: { ...entry.ranking, checks: worse } }] };
+    const found = recountedSuite(forged);
+    expect(found.passed).toBe(false);
+    expect(found.entries[0]?.ranking?.checks.every(({ passed }) => passed)).toBe(false);
+  }
 });
 
 it("a limit that is broken alone fails an entry whose layers hold, in every report", async () => {

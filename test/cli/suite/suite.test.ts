@@ -39,6 +39,11 @@ describe("osnet-verify suite", () => {
       cwd: folder.path,
     });
     expect([short.status, short.stderr]).toEqual([2, expect.stringContaining("shards with 2, 0 entries")]);
+    const beyond = await suite("--report-dir", "e", "--shard", "5/5");
+    expect([beyond.status, beyond.stdout.toString()]).toEqual([
+      0,
+      "shard 5 of 5 has no entries; reports in e\n",
+    ]);
     // Several at a time are processes of the built command.
     const inParallel = ["suite", "s.yaml", "--report-dir", "w", "--cache", "cache", "--jobs", "2"];
     const whole = await spawnCommand("osnet-verify", inParallel, { cwd: folder.path });
