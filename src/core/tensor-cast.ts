@@ -14,6 +14,12 @@ export const FLOAT_DTYPES = ["float64", "float32", "float16", "bfloat16"] as con
 /** The name of a floating-point element type. */
 export type FloatDType = (typeof FLOAT_DTYPES)[number];
 
+/** The largest relative error of rounding to float32. */
+export const UNIT_ROUNDOFF: number = 2 ** -24;
+
+/** The smallest positive float32 of full precision: processors may flush smaller ones to zero. */
+export const MIN_NORMAL: number = 2 ** -126;
+
 /** Significant bits below the leading one, and exponent bias, of IEEE binary16. */
 const HALF_FRACTION = 2 ** 10;
 const HALF_BIAS = 15;

@@ -167,3 +167,11 @@ export function commonPrefix(a: string, b: string): number {
   while (length < a.length && a[length] === b[length]) length++;
   return length;
 }
+
+/** The shortest decimal number that is the same float32: 0.1, not 0.10000000149011612. */
+export function formatFloat32(value: number): string {
+  const digits = [1, 2, 3, 4, 5, 6, 7, 8].find(
+    (count) => Math.fround(Number(value.toPrecision(count))) === Math.fround(value),
+  );
+  return String(Number(value.toPrecision(digits ?? 9)));
+}

@@ -5,9 +5,9 @@ import { liftCheckpoint } from "../convert/open/lift.js";
 import type { FileOptions, OpenFile } from "../convert/open/open-file.js";
 import { InputError } from "../core/errors.js";
 import type { StateDict, Tensor } from "../core/tensor.js";
-import { toReal } from "../core/tensor-cast.js";
+import { MIN_NORMAL, toReal } from "../core/tensor-cast.js";
 import type { Candidate } from "./candidate/candidate.js";
-import { allowedZeros } from "./weights/expected.js";
+import { allowedZeros, foldingBound } from "./weights/expected.js";
 
 /**
  * A model as the reference: the network is that of its weights, imported to a state dict, and its own outputs are
@@ -38,14 +38,8 @@ export function expectSound({ party, structure = [], deviations = [] }: Candidat
   });
 }
 
-/** Rounding error between two products of a convolution and its batch norm that were computed separately. */
-const FOLDING = 8 * 2 ** -24;
-
 /** How much larger than a layer's largest folded bias the terms may be that cancel in it. */
 const MAX_CANCELLED = 64;
-
-/** Float32's smallest normal number: below it, one file may have zeros where another has values. */
-const FLUSHED = 2 ** -126;
 
 /**
  * A reference with folded batch norms has products only. If the candidate's factors, or its own products, equal the
@@ -111,7 +105,8 @@ function adopt(stateDict: Map<string, Tensor>, other: StateDict, node: LayerNode
       Float32Array,
     ];
     const [a, b] = (role === "weight" ? alike(node, false, ...both) : both) as [Float32Array, Float32Array];
-    if (a.every((value, at) => Math.abs(value - (b[at] ?? 0)) <= FLUSHED)) stateDict.set(path, found);
+    // Below that, one file may have zeros where another has values.
+    if (a.every((value, at) => Math.abs(value - (b[at] ?? 0)) <= MIN_NORMAL)) stateDict.set(path, found);
   }
 }
 
@@ -157,8 +152,7 @@ function isNear(wanted: Product, found: Product, norm: LayerNode, alike: Alike):
     Float32Array,
     Float32Array,
   ];
-  const within = (a: number, b: number, scale: number): boolean =>
-    Math.abs(a - b) <= FOLDING * scale + FLUSHED;
+  const within = (a: number, b: number, scale: number): boolean => Math.abs(a - b) <= foldingBound(scale);
   // If the bias (b − μ)s + β is folded on both sides, its terms are lost; they may be as large as any of the
   // layer's.
   const lost =

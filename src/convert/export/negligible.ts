@@ -1,5 +1,6 @@
 import { type LayerGraph, type LayerNode, readersOf } from "../../arch/graph.js";
 import type { StateDict, Tensor } from "../../core/tensor.js";
+import { UNIT_ROUNDOFF } from "../../core/tensor-cast.js";
 import { activationBounds, affineOf, type ChannelBounds, magnitude } from "./activation-bounds.js";
 import { type NodeWeight, type NodeWeights, nodeWeights } from "./weights.js";
 
@@ -21,9 +22,6 @@ const SHARE = 2 ** -36;
 
 /** Larger weights are kept, negligible or not: their products with usual values are normal numbers. */
 const TINY = 2 ** -64;
-
-/** Float32's unit roundoff, the unit of `Negligible.bound`. */
-const UNIT_ROUNDOFF = 2 ** -24;
 
 /** The negligible weights of a network. */
 export interface Negligible {

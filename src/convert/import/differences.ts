@@ -1,7 +1,8 @@
 import type { LayerGraph, LayerNode, Op, OpKind, Size2d } from "../../arch/index.js";
 import { bytesOf, sameBytes } from "../../core/bytes.js";
 import { formatShape, sameShape, type Tensor } from "../../core/tensor.js";
-import { printed, uniform } from "./operators/constants.js";
+import { formatFloat32 } from "../../core/text.js";
+import { uniform } from "./operators/constants.js";
 import {
   type ForeignKind,
   type ForeignNode,
@@ -77,13 +78,13 @@ export function nameOf({ op, constants: { weight, bias } }: ForeignNode): string
     if (target) return `${op.opType} to ${formatShape(target)}`;
     const { bounds = { least: Number.NaN, most: Number.NaN }, numbers: given = [] } = op;
     if (bounds.least <= bounds.most)
-      return `${op.opType} to ${printed(bounds.least)}…${printed(bounds.most)}`;
+      return `${op.opType} to ${formatFloat32(bounds.least)}…${formatFloat32(bounds.most)}`;
     return given.length > 0 ? `${op.opType} with ${given.join(" and ")}` : op.opType;
   }
   if (op.kind === "affine") {
     const [factor, term] = [weight && uniform(weight), bias && uniform(bias)];
-    if (factor !== undefined && !bias) return `a product with ${formatSingle(factor)}`;
-    if (term !== undefined && !weight) return `a sum with ${formatSingle(term)}`;
+    if (factor !== undefined && !bias) return `a product with ${formatFloat32(factor)}`;
+    if (term !== undefined && !weight) return `a sum with ${formatFloat32(term)}`;
   }
   return NAMES[op.kind];
 }
@@ -159,15 +160,7 @@ export function isPadding({ op }: ForeignNode): boolean {
 }
 
 function sizes(what: string, expected: number, found: number): readonly Feature[] {
-  return expected === found ? [] : [{ what, found: formatSingle(found), expected: String(expected) }];
-}
-
-/** The shortest decimal number that is the same float32: 0.1, not 0.10000000149011612. */
-function formatSingle(value: number): string {
-  const digits = [1, 2, 3, 4, 5, 6, 7, 8].find(
-    (count) => Math.fround(Number(value.toPrecision(count))) === Math.fround(value),
-  );
-  return String(Number(value.toPrecision(digits ?? 9)));
+  return expected === found ? [] : [{ what, found: formatFloat32(found), expected: String(expected) }];
 }
 
 interface FoundWindow {

@@ -1,6 +1,6 @@
 import { type LayerGraph, type LayerNode, type ParameterRole, parametersOf } from "../../arch/index.js";
 import type { Shape, StateDict } from "../../core/tensor.js";
-import { toReal } from "../../core/tensor-cast.js";
+import { MIN_NORMAL, toReal } from "../../core/tensor-cast.js";
 
 /** An `error` makes the network useless, a `warning` deserves attention, `info` explains what ordinary files show. */
 export type Severity = "error" | "warning" | "info";
@@ -89,9 +89,6 @@ export interface AnomalousTensor {
 
 /** Below this, a norm's weight reduces its channel to nothing compared with the others, which are near 1. */
 const DEAD_WEIGHT = 1e-6;
-
-/** The smallest normal float32. */
-const MIN_NORMAL = 2 ** -126;
 
 type Values = Float32Array | Float64Array;
 

@@ -2,7 +2,7 @@ import { type OsnetSpec, variantOf } from "../../arch/index.js";
 import { type NamedBytes, sha256, toBytes } from "../../core/bytes.js";
 import { InputError } from "../../core/errors.js";
 import type { DType, Tensor } from "../../core/tensor.js";
-import { isDType } from "../../core/tensor-cast.js";
+import { isDType, MIN_NORMAL } from "../../core/tensor-cast.js";
 import { RESULT_KINDS, type ResultKind } from "../export/options.js";
 import { fedInputs, type OnnxDimension, type OnnxModel, type OnnxValue } from "../formats/onnx/model.js";
 import { zerosForAbsent } from "../formats/refusals.js";
@@ -101,9 +101,6 @@ function modelFacts(
 
 /** Axes of a convolution's weights, in ONNX as in TensorFlow: other layers run once for an image, and not for each pixel. */
 const KERNEL_AXES = 4;
-
-/** The smallest normal float32. */
-const MIN_NORMAL = 2 ** -126;
 
 function countSubnormal(tensor: Tensor): number {
   if (!isDType(tensor, "float32")) return 0;

@@ -1,4 +1,5 @@
 import type { LayerNode, Op } from "../../arch/index.js";
+import { MIN_NORMAL } from "../../core/tensor-cast.js";
 import { type Numbers, wholeOf } from "../reference/elements.js";
 import {
   evaluateLayer,
@@ -80,9 +81,6 @@ const LEAST_SINGLE = 2 ** -149;
  */
 const SINGLE_SCALE = 2 ** 100;
 
-/** The smallest positive float32 of full precision. */
-const LEAST_NORMAL = 2 ** -126;
-
 /** Roundings of a product in float32: of the weight, the factor, the input's product with it and its sum; and of the product. Further ones are float64's. */
 const SINGLE_ROUNDINGS = 6;
 
@@ -99,13 +97,7 @@ function singleSums(
 ): Float32Array | undefined {
   const { underflow } = arithmetic;
   const least = underflow / growth / (scale ? largestOf(scale) : 1);
-  if (
-    op.kind !== "conv" ||
-    !input ||
-    inputError !== 0 ||
-    underflow < LEAST_NORMAL ||
-    !(least >= LEAST_NORMAL)
-  )
+  if (op.kind !== "conv" || !input || inputError !== 0 || underflow < MIN_NORMAL || !(least >= MIN_NORMAL))
     return undefined;
   const [factor, constant] = [SINGLE_SCALE * growth, SINGLE_SCALE * underflow];
   return sumMagnitudes(

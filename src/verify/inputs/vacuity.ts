@@ -1,6 +1,7 @@
 import type { LayerGraph, LayerNode, Op } from "../../arch/index.js";
 import { filled } from "../../core/functions.js";
 import type { RealTensor } from "../../core/tensor.js";
+import { UNIT_ROUNDOFF } from "../../core/tensor-cast.js";
 import type { Vacuity } from "../outcome/report.js";
 
 /** Something that the images leave untested. */
@@ -317,9 +318,6 @@ export interface VacuityOptions extends Partial<Resolution> {
 
 /** Correct float32 files differ from the reference by up to 4e-5 of max; closer values cannot be distinguished. */
 const INDISTINGUISHABLE: number = 2 ** -15;
-
-/** float32. */
-const UNIT_ROUNDOFF: number = 2 ** -24;
 
 /**
  * Observes a run for what its images leave untested: a fault there would not show in the values, however wrong it were.

@@ -5,7 +5,14 @@ import { foldBatchNorm } from "../../convert/export/weights.js";
 import type { StoredTensor, TfjsQuantization } from "../../convert/formats/tfjs/model.js";
 import { once } from "../../core/functions.js";
 import type { DType, RealTensor, StateDict } from "../../core/tensor.js";
-import { castFloat, toFloat32, toFloat64, toReal } from "../../core/tensor-cast.js";
+import {
+  castFloat,
+  MIN_NORMAL,
+  toFloat32,
+  toFloat64,
+  toReal,
+  UNIT_ROUNDOFF,
+} from "../../core/tensor-cast.js";
 import type { WeightsResult } from "../outcome/report.js";
 
 type Numbers = RealTensor["data"];
@@ -27,10 +34,7 @@ export interface FoldedConstant {
  * a bias also a difference and a sum, whose terms may cancel. At most six roundings of half a unit each; eight leave
  * room for an inverse root computed in two steps.
  */
-const ROUNDINGS = 8 * 2 ** -24;
-
-/** Float32's smallest normal number: smaller values may have been flushed to zero. */
-const FLUSHED = 2 ** -126;
+const ROUNDINGS = 8 * UNIT_ROUNDOFF;
 
 /**
  * The product of a layer and the batch norm after it, in float64: W·γ/√(σ² + ε) and (b − μ)·γ/√(σ² + ε) + β per output
@@ -84,7 +88,7 @@ export function refold(
         values: Float32Array.from(foldedBias(affine, bias)),
         bounds: once(() =>
           scale.map((factor, channel) =>
-            boundOf(Math.abs(difference(channel) * factor) + Math.abs(beta[channel] ?? 0)),
+            foldingBound(Math.abs(difference(channel) * factor) + Math.abs(beta[channel] ?? 0)),
           ),
         ),
         // The same for a weight and the product; and for b, μ and their difference, the product, β and the sum.
@@ -140,9 +144,9 @@ export function withLostTerms(
   );
 }
 
-/** The bound of a product, or of a sum of terms whose magnitudes have this sum. */
-function boundOf(magnitude: number): number {
-  return ROUNDINGS * magnitude + FLUSHED;
+/** The error that folding may have in a product, or in a sum of terms whose magnitudes have this sum. */
+export function foldingBound(magnitude: number): number {
+  return ROUNDINGS * magnitude + MIN_NORMAL;
 }
 
 /** A number for each weight, computed row by row, one row per output channel. */
@@ -163,7 +167,7 @@ function byRow(
 /** Functions of their own, so that each loop is compiled once for all layers. */
 function boundRow(row: Numbers, scale: number, target: Float64Array): void {
   for (let index = 0; index < row.length; index++)
-    target[index] = boundOf(Math.abs((row[index] as number) * scale));
+    target[index] = foldingBound(Math.abs((row[index] as number) * scale));
 }
 
 function smallestRow(row: Numbers, scaleOff: number, least: number, target: Float64Array): void {
@@ -205,7 +209,7 @@ const STEP_SLACK = 2 ** -20;
 const OFF_START = 1 / 32;
 
 /** Writers take the step and the quotient in float32: four roundings of numbers as large as the range or its end. */
-const STEP_ROUNDINGS = 4 * 2 ** -24;
+const STEP_ROUNDINGS = 4 * UNIT_ROUNDOFF;
 
 /**
  * The largest rounding error of stored values that are the nearest of evenly spaced numbers: half a step. If these are not

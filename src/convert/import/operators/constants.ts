@@ -123,11 +123,6 @@ export function isOneNumber({ data, shape }: Tensor, { rank }: Form): boolean {
   return data.length === 1 && shape.length <= (rank === "flat" ? 2 : 4);
 }
 
-/** A float32 in as few digits as tell it from others. */
-export function printed(value: number): string {
-  return String(Number(value.toPrecision(7)));
-}
-
 /** The number that all elements of a constant are; undefined if they differ. */
 export function uniform(tensor: Tensor): number | undefined {
   if (!isFloat(tensor) || tensor.data.length === 0) return undefined;

@@ -1,5 +1,6 @@
 import type { Tensor } from "../../../core/tensor.js";
-import { floatArithmetic, isFloat, isOneNumber, perChannel, printed, uniform } from "./constants.js";
+import { formatFloat32 } from "../../../core/text.js";
+import { floatArithmetic, isFloat, isOneNumber, perChannel, uniform } from "./constants.js";
 import { decomposed } from "./decompositions.js";
 import {
   type ForeignNode,
@@ -233,9 +234,9 @@ function numbersOf({ node, inputs }: OperatorSite): readonly string[] {
   const shared = slope && uniform(slope);
   return [
     ...["alpha", "beta", "gamma"].flatMap((name) =>
-      node.attributes.has(name) ? `${name} ${printed(float(node, name, 0))}` : [],
+      node.attributes.has(name) ? `${name} ${formatFloat32(float(node, name, 0))}` : [],
     ),
-    ...(shared === undefined ? [] : [`slope ${printed(shared)}`]),
+    ...(shared === undefined ? [] : [`slope ${formatFloat32(shared)}`]),
   ];
 }
 

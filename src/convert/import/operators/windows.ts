@@ -152,7 +152,6 @@ export const readConv: OperatorReader = ({ node, inputs, output }) => {
     channels: outChannels,
     // Among an OSNet's convolutions, only the one that reads the images has a stride of 2.
     intended: op.inChannels === RGB ? halved(intended, Math.ceil) : intended,
-    ...(input.form.isGuess ? { isGuess: true } : {}),
   };
   const conv: ForeignNode = {
     op,
