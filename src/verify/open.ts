@@ -116,7 +116,14 @@ async function openSides(
   const { jobs, startsThreads = false } = options;
   const job = { graph, images, ...(jobs === undefined ? {} : { jobs }) };
   const threads = startsThreads && referenceFile.kind === "checkpoint" ? await begin(job) : undefined;
-  const side = await openCandidate(candidate, candidateFile, graph, recordings.at(-1), options);
+  const side = await openCandidate(
+    candidate,
+    candidateFile,
+    graph,
+    referenceFile,
+    recordings.at(-1),
+    options,
+  );
   expectBackend(side, options.backend);
   const [batch, referenceBatch] = [candidateFile, given].map((file) =>
     file.kind === "model" ? fixedShape(file.model)[0] : undefined,
@@ -269,13 +276,17 @@ async function openCandidate(
   candidate: SourceFile,
   file: OpenFile,
   graph: LayerGraph,
+  reference: OpenFile,
   recording: Recording | undefined,
   options: OpenOptions,
 ): Promise<Candidate> {
   const party = await describe(candidate, file, graph);
   if (file.kind === "model") return modelCandidate(file.model, candidate, graph, party, options);
   expectNoInterface(party, options);
-  if (file.kind === "checkpoint") return checkpointCandidate(graph, file.checkpoint.stateDict, party);
+  if (file.kind === "checkpoint") {
+    const other = reference.kind === "checkpoint" ? reference.checkpoint.stateDict : undefined;
+    return checkpointCandidate(graph, file.checkpoint.stateDict, party, other);
+  }
   if (!recording) throw new Error("a recording was not opened");
   return recordedCandidate(recording, party);
 }

@@ -52,9 +52,16 @@ export function arithmeticOf(dtype: FloatDType, numerics: Numerics = FLOAT32_CPU
   return { ...numerics, unit: unit + REFERENCE_UNIT, ...STORED[dtype] };
 }
 
-/** The same arithmetic with constants that were folded in the type they are stored in. */
+/** Unit roundoff of a product in float32, of each of two checkpoints that are compared. */
+const IMPORTED = 2 * 2 ** -24;
+
+/**
+ * The same arithmetic with constants that were folded in the type they are stored in; in float32 if a network is computed in float64, as a
+ * checkpoint is that was imported from a model.
+ */
 export function foldedNarrow(arithmetic: Arithmetic): Arithmetic {
-  return { ...arithmetic, folding: Math.max(arithmetic.unit, arithmetic.storage) };
+  const { unit, storage } = arithmetic;
+  return { ...arithmetic, folding: unit < IMPORTED / 4 ? IMPORTED : Math.max(unit, storage) };
 }
 
 /**

@@ -106,17 +106,40 @@ export function halfPrecision(
   return precision ? { precision } : {};
 }
 
-/** A checkpoint as a candidate, run in float64: for comparing a recording with its weights. */
-export function checkpointCandidate(graph: LayerGraph, stateDict: StateDict, party: Party): Candidate {
+/**
+ * A checkpoint as a candidate, run in float64.
+ *
+ * @param reference the checkpoint that it is compared with, if not a recording
+ */
+export function checkpointCandidate(
+  graph: LayerGraph,
+  stateDict: StateDict,
+  party: Party,
+  reference?: StateDict,
+): Candidate {
+  const located = locatedInCheckpoint(graph, stateDict, reference);
   const { features, evaluation } = graph.outputs;
   const results = [features, graph.outputs[evaluation] ?? features];
   return {
     party,
     ...halfPrecision([...stateDict.values()]),
-    backend: referenceBackend(graph, stateDict),
+    backend: withoutLayers(referenceBackend(graph, stateDict), located.folded),
     results,
-    folded: new Set(),
-    located: locatedInCheckpoint(graph, stateDict),
+    folded: located.folded,
+    ...(located.folded.size > 0 ? { foldsNarrow: true } : {}),
+    located,
+  };
+}
+
+/** Leaves out layers that are compared only as part of the next one. */
+function withoutLayers(backend: Backend, folded: ReadonlySet<string>): Backend {
+  if (folded.size === 0) return backend;
+  return {
+    ...backend,
+    layers: backend.layers.filter((name) => !folded.has(name)),
+    async *run(images: Tensor<"float32">) {
+      for await (const layer of backend.run(images)) if (!folded.has(layer.name)) yield layer;
+    },
   };
 }
 

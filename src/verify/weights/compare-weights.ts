@@ -75,7 +75,7 @@ export function compareWeights(
   ): ReadonlyMap<ParameterRole, Expected> => {
     if (!isProduct) return trained(node, parameters);
     const products = refold(merged, node, parameters);
-    return isLifted ? withLostTerms(products) : products;
+    return isLifted || isExact ? withLostTerms(products) : products;
   };
   for (const node of graph.nodes) {
     if (!needed.has(node.name) || absorbed.has(node.name)) continue;
@@ -105,7 +105,7 @@ export function compareWeights(
     const expected = expectedOf(node, merged, stateDict);
     const found = new Map(find(node, [...constantsOf(node, merged, isProduct, stateDict).keys()]));
     if (shared) found.set("bias", shared.sum);
-    const ulps = isProduct && !match && !isLifted ? 1 : 0;
+    const ulps = isProduct && !match && !isLifted && !isExact ? 1 : 0;
     for (const [role, constant] of expected) {
       compared++;
       if (isOfProducts({ node, merged, role })) weights++;
@@ -132,7 +132,8 @@ export function compareWeights(
       // A product of constants in fewer bits differs by the errors of both: each must be its own, rounded once.
       const problem = isOfFewer
         ? factors.map(({ own, tensor }) => differences(own, tensor, 0, node.name)).find((each) => each)
-        : (unlike ?? (isExact ? narrowing(stateDict.get(node.parameters[role] ?? ""), actual) : undefined));
+        : (unlike ??
+          (isExact && !merged ? narrowing(stateDict.get(node.parameters[role] ?? ""), actual) : undefined));
       // Missing constants of an operator that differs, and those of another in its place, are not a separate finding.
       if (problem !== undefined && replaced.has(node.name)) continue;
       const deviates = deviating.has(node.name) || (merged && deviating.has(merged.name));

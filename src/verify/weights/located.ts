@@ -4,6 +4,7 @@ import type { ValueNames } from "../../convert/export/options.js";
 import { splitRelu } from "../../convert/export/tfjs-graph-model.js";
 import { kerasWeights } from "../../convert/export/tfjs-layers-model.js";
 import { fromTensorFlow, kerasCall, nodeName, VALUE_NAMES } from "../../convert/export/tfjs-names.js";
+import { foldBatchNorm } from "../../convert/export/weights.js";
 import type { OnnxModel } from "../../convert/formats/onnx/model.js";
 import { encodeTfjs } from "../../convert/formats/tfjs/codec.js";
 import { nodeOf } from "../../convert/formats/tfjs/graph.js";
@@ -21,8 +22,9 @@ import type { GraphMatch } from "../../convert/import/match.js";
 import type { TfjsMatch } from "../../convert/import/tfjs/translate.js";
 import { InputError } from "../../core/errors.js";
 import type { StateDict, Tensor } from "../../core/tensor.js";
-import { isDType } from "../../core/tensor-cast.js";
+import { isDType, toReal } from "../../core/tensor-cast.js";
 import type { QuantizationResult } from "../outcome/report.js";
+import { allowedZeros, refold } from "./expected.js";
 
 /**
  * The layers of a network in a candidate of any format: found by structure, or by the names that osnet-convert writes.
@@ -60,18 +62,69 @@ type ConstantsOf = (
   roles: readonly ParameterRole[],
 ) => ReadonlyMap<ParameterRole, StoredTensor>;
 
-/** A checkpoint is located by the names of its parameters. */
-export function locatedInCheckpoint(graph: LayerGraph, stateDict: StateDict): Located {
-  const none: ReadonlySet<string> = new Set();
+/**
+ * A checkpoint is located by the names of its parameters. Where it or the one that it is compared with was imported from a model with folded
+ * batch norms, the products of layers and batch norms are compared.
+ *
+ * @param reference the checkpoint that it is compared with
+ */
+export function locatedInCheckpoint(
+  graph: LayerGraph,
+  stateDict: StateDict,
+  reference: StateDict = stateDict,
+): Located {
+  const layers = new Map(graph.nodes.map((node) => [node.name, node]));
+  const products = new Map<string, ReadonlyMap<ParameterRole, StoredTensor>>();
+  const absorbed = new Set<string>();
+  const { features, evaluation } = graph.outputs;
+  const zeros = allowedZeros(graph, stateDict, [features, graph.outputs[evaluation] ?? features]);
+  for (const { foldedBatchNorm, name, parameters } of foldBatchNorm(graph).nodes) {
+    const [layer, norm] = [layers.get(foldedBatchNorm?.from ?? ""), layers.get(name)];
+    const [weight, other] = [stateDict, reference].map((each) => each.get(parameters.weight ?? ""));
+    if (!layer || !norm || !weight || !other) continue;
+    const isOwn = isShift(norm, stateDict);
+    if (!isOwn && !isShift(norm, reference)) continue;
+    absorbed.add(layer.name);
+    const product = new Map<ParameterRole, StoredTensor>();
+    for (const [role, { values }] of refold(layer, norm, stateDict)) {
+      const isWeight = role === "weight";
+      const data = isWeight ? zeros.taken(norm, true, values, toReal(other, name).data) : values;
+      product.set(role, { dtype: "float32", shape: isWeight ? weight.shape : [values.length], data });
+    }
+    // What is only shifted is compared as it is stored, which may be in half precision.
+    if (isOwn) product.set("weight", weight);
+    const biases = [parameters.bias, norm.parameters.bias]
+      .flatMap((path) => stateDict.get(path ?? "") ?? [])
+      .filter((bias) => toReal(bias, name).data.some((value) => value !== 0));
+    if (isOwn && biases.length === 1) product.set("bias", biases[0] as Tensor);
+    products.set(name, product);
+  }
   return {
     graph,
     by: "name",
     isExact: true,
-    values: new Map(graph.nodes.map(({ name }) => [name, name])),
-    folded: none,
-    absorbed: none,
-    constants: ({ parameters }, roles) => constantsBy(roles, (role) => stateDict.get(parameters[role] ?? "")),
+    values: new Map(graph.nodes.flatMap(({ name }) => (absorbed.has(name) ? [] : [[name, name] as const]))),
+    folded: absorbed,
+    absorbed,
+    constants: ({ name, parameters }, roles) =>
+      constantsBy(roles, (role) => products.get(name)?.get(role) ?? stateDict.get(parameters[role] ?? "")),
   };
+}
+
+/** Whether a batch norm only adds its bias, as in a checkpoint imported from a model into whose weights it was folded. */
+function isShift({ op, parameters }: LayerNode, stateDict: StateDict): boolean {
+  if (op.kind !== "batchNorm") return false;
+  const { epsilon } = op;
+  const every = (role: ParameterRole, holds: (value: number) => boolean): boolean => {
+    const tensor = stateDict.get(parameters[role] ?? "");
+    return tensor !== undefined && toReal(tensor, role).data.every(holds);
+  };
+  // σ² = 1 − ε in float32.
+  return (
+    every("weight", (value) => value === 1) &&
+    every("runningMean", (value) => value === 0) &&
+    every("runningVar", (value) => Math.abs(value + epsilon - 1) <= 2 ** -24)
+  );
 }
 
 /** A structural match. For TensorFlow.js, with the layout of images. */

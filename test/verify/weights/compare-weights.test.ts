@@ -3,7 +3,9 @@ import type { OnnxOptions } from "../../../src/convert/export/onnx.js";
 import { decodeOnnx } from "../../../src/convert/formats/onnx/decode.js";
 import type { OnnxModel } from "../../../src/convert/formats/onnx/model.js";
 import type { Checkpoint } from "../../../src/convert/open/checkpoint.js";
-import type { Shape, Tensor } from "../../../src/core/tensor.js";
+import { liftCheckpoint } from "../../../src/convert/open/lift.js";
+import { openModel } from "../../../src/convert/open/open-file.js";
+import type { Shape, StateDict, Tensor } from "../../../src/core/tensor.js";
 import { castFloat, isDType, toFloat32, toFloat64 } from "../../../src/core/tensor-cast.js";
 import { compareWeights, type WeightsComparison } from "../../../src/verify/weights/compare-weights.js";
 import { locatedInCheckpoint } from "../../../src/verify/weights/located.js";
@@ -366,6 +368,40 @@ describe("a cause that constants have in common", () => {
       { explanation: expect.stringMatching(/^the weights are rounded to float32: /) },
     ]);
     expect(compareWeights(locatedInCheckpoint(tiny.graph, wide), wide, { results }).faults).toEqual([]);
+  });
+});
+
+describe("a checkpoint imported from a model with folded batch norms", () => {
+  const tiny = tinyCheckpoint("block");
+  const imported = liftCheckpoint(openModel("onnx", { name: "folded.onnx", bytes: convert(tiny) })).stateDict;
+  const results = [tiny.graph.outputs.features];
+  const against = (own: StateDict, other: StateDict) =>
+    compareWeights(locatedInCheckpoint(tiny.graph, own, other), other, { results });
+
+  it("has the weights of the one that the model was made from, whichever is the candidate", () => {
+    for (const [own, other] of [
+      [imported, tiny.stateDict],
+      [tiny.stateDict, imported],
+      [imported, imported],
+    ] as const) {
+      const { faults, result } = against(own, other);
+      expect(faults).toEqual([]);
+      expect(result).toMatchObject({ identical: result.compared, folded: expect.any(Number) });
+      expect(result.folded).toBeGreaterThan(10);
+    }
+  });
+
+  it.each(["conv2.0.conv2b.1.conv1.weight", "conv1.bn.bias"])("has one fault if %s is another", (path) => {
+    const tensor = imported.get(path);
+    if (!tensor) throw new Error(path);
+    const { shape, data } = toFloat32(tensor, path);
+    const wrong = new Map(imported).set(path, {
+      dtype: "float32",
+      shape,
+      data: data.map((value, index) => (index === 3 ? value * (1 + 2 ** -16) + 2 ** -16 : value)),
+    });
+    expect(against(wrong, tiny.stateDict).faults).toHaveLength(1);
+    expect(against(tiny.stateDict, wrong).faults).toHaveLength(1);
   });
 });
 
