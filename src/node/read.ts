@@ -133,7 +133,7 @@ export async function isFolder(path: string): Promise<boolean> {
 }
 
 /** A file of this package's own, if it is one that can be read: no link, no pipe, no device is opened. */
-export function readPlainFile(path: string): Uint8Array | undefined {
+export function readRegularFile(path: string): Uint8Array | undefined {
   try {
     const found = lstatSync(path);
     return found.isFile() && found.size <= MAX_FILE_BYTES ? readFileSync(path) : undefined;
@@ -239,7 +239,7 @@ class FileSource implements ByteSource {
   #all: Uint8Array | undefined;
   #done = 0;
 
-  /** @param descriptor of a plain file of `length` bytes */
+  /** @param descriptor of a regular file of `length` bytes */
   constructor(
     name: string,
     descriptor: number,

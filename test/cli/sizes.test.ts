@@ -113,7 +113,7 @@ describe("sizes that a file names", () => {
     expect(await folder.names()).toEqual(["s.yaml"]);
   });
 
-  it("a suite's paths are plain files, and its folders are not links", async () => {
+  it("a suite's paths are regular files, and its folders are not links", async () => {
     const folder = await temporaryFolder({
       "s.yaml": "models: { m: { checkpoint: '-' } }\ncandidates: { c: { convert: onnx } }",
       "f.yaml": "models: { m: { checkpoint: fifo } }\ncandidates: { c: { convert: onnx } }",

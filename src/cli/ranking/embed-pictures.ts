@@ -3,7 +3,7 @@ import { type Dirent, lstatSync, mkdirSync, readdirSync, readFileSync, statSync 
 import { basename, dirname, join, relative, resolve, sep } from "node:path";
 import { InputError } from "../../core/errors.js";
 import type { RealTensor } from "../../core/tensor.js";
-import { fileError, readPlainFile, unusable } from "../../node/read.js";
+import { fileError, readRegularFile, unusable } from "../../node/read.js";
 import { type Appended, createAppended } from "../../node/write.js";
 import type { Embedder } from "../../verify/candidate/embedder.js";
 import { photoTensor } from "../../verify/inputs/photos.js";
@@ -226,7 +226,7 @@ function featureCache(folder: string | undefined, key: readonly string[]): Featu
     expectOwnFolder(folder);
     const names = readdirSync(folder).filter((name) => name.startsWith(start) && name.endsWith(".features"));
     for (const name of names.toSorted()) {
-      const bytes = readPlainFile(join(folder, name));
+      const bytes = readRegularFile(join(folder, name));
       if (bytes) load(bytes, digest, rows);
     }
   }

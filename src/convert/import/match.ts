@@ -25,7 +25,7 @@ import {
   type Roundings,
 } from "./operators/foreign.js";
 import { withoutCopies } from "./passes.js";
-import { inputDifferences, isPlain } from "./preprocess.js";
+import { inputDifferences, isIdentity } from "./preprocess.js";
 import { sketchGraph } from "./sketch.js";
 import { differingPart } from "./trail.js";
 import { type Walk, walk } from "./walk.js";
@@ -186,7 +186,7 @@ function assemble(graph: LayerGraph, foreign: ForeignGraph, walked: Walk, subjec
     graph,
     values,
     readings,
-    preprocess: isPlain(foreign.preprocess) ? undefined : foreign.preprocess,
+    preprocess: isIdentity(foreign.preprocess) ? undefined : foreign.preprocess,
     folded,
     absorbed,
     affine,

@@ -83,8 +83,8 @@ function stepsBefore(
   return { steps: nodes.filter((node) => before.has(node)), input };
 }
 
-/** Whether the network reads the file's input as it is. */
-export function isPlain({ layout, dtype, order, scale, shift, unknown }: Preprocess): boolean {
+/** Whether the network reads the file's input unchanged. */
+export function isIdentity({ layout, dtype, order, scale, shift, unknown }: Preprocess): boolean {
   return (
     isNchw(layout) &&
     (dtype === undefined || dtype.includes("float")) &&

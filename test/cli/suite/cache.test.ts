@@ -11,7 +11,7 @@ import { convert, openReference } from "../../support/osnet.js";
 import { tinyBytes } from "../../support/tiny-file.js";
 import { run } from "../command.js";
 
-it("a cached report is a plain file: a link or a pipe is a miss", async () => {
+it("a cached report is a regular file: a link or a pipe is a miss", async () => {
   const small = tinyCheckpoint("block");
   const opened = await openVerification({ name: "m.onnx", bytes: convert(small) }, openReference(small));
   const report = await verify(opened);

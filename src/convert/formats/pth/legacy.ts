@@ -250,7 +250,7 @@ function readFiles(source: ByteSource, region: Region): ReadonlyMap<string, Byte
     cursor.skip(Math.min(cursor.remaining, (BLOCK_BYTES - (size % BLOCK_BYTES)) % BLOCK_BYTES));
   }
   if (other !== undefined && files.has("storages"))
-    throw unsupported(region, `a tar member ${quote(other)} that is not a plain file`, "plain files");
+    throw unsupported(region, `a tar member ${quote(other)} that is not a regular file`, "regular files");
   return files;
 }
 

@@ -15,7 +15,7 @@ import { type LayerCall, layerWeights, readTopology } from "../../formats/tfjs/t
 import { type GraphMatch, type MatchOptions, matchGraph } from "../match.js";
 import type { Layout } from "../operators/foreign.js";
 import { NCHW } from "../operators/layouts.js";
-import { isPlain } from "../preprocess.js";
+import { isIdentity } from "../preprocess.js";
 import { addConstant, createDraft, isStep, modelOf } from "./draft.js";
 import { translateLayer } from "./layers.js";
 import { translateNode, valueName } from "./operators.js";
@@ -51,7 +51,7 @@ export function matchTfjs(translated: OnnxModel, options: MatchOptions): TfjsMat
     ...match,
     values,
     folded: new Set([...match.folded, ...steps]),
-    preprocess: preprocess && isPlain({ ...preprocess, layout: NCHW }) ? undefined : preprocess,
+    preprocess: preprocess && isIdentity({ ...preprocess, layout: NCHW }) ? undefined : preprocess,
     layout: preprocess?.layout ?? NCHW,
   };
 }

@@ -80,7 +80,7 @@ describe("a tar file of PyTorch 0.1", () => {
     ["that is a folder by its name", "x/", {}],
   ])("with a member %s is refused, since Python reads it otherwise", (_, name, options) => {
     const whole = archive({ storages, tensors, pickle: references });
-    expect(refusal(bytesOf(tarFile(name, storages, options), whole))).toContain("that is not a plain file");
+    expect(refusal(bytesOf(tarFile(name, storages, options), whole))).toContain("that is not a regular file");
     const folder = tarFile("x/", new Uint8Array(0), { type: "5" });
     expect(decoded(bytesOf(folder, whole))).toEqual({ first: { ...two, values: [0, 1] }, view: two });
   });
