@@ -185,7 +185,7 @@ export const ATTACKS: readonly Attack[] = [
     bytes: beside(call("builtins.getattr", global("torch.hub"), str("load"))),
   },
   {
-    name: "a call of what functools.partial made",
+    name: "a call to what functools.partial made",
     read: pth,
     bytes: beside(`${call("functools.partial", global("os.system"))})R`),
   },

@@ -177,7 +177,7 @@ const MUTANTS: readonly Mutant[] = [
     fault: {
       layer: "conv2.0.add",
       kind: "missing",
-      explanation: "one side has no value of this name",
+      explanation: "one side has no value with this name",
     },
   },
   {

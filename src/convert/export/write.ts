@@ -96,7 +96,7 @@ function unseenNotes({ gate, pooling, head }: OsnetSpec): readonly string[] {
   ];
   return unseen.length === 0
     ? []
-    : [`weights do not show the network's ${unseen.join(", ")}: give --arch wherever this file is read`];
+    : [`the weights do not show the network's ${unseen.join(", ")}: pass --arch wherever this file is read`];
 }
 
 /** The names of weight files beside a file, as in torch's exporter. */

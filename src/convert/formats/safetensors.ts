@@ -58,7 +58,7 @@ function headerLength(bytes: Uint8Array, subject: string): number {
     throw malformed(subject, `a header of ${length} bytes`, `at most ${MAX_HEADER_BYTES}`);
   const available = bytes.length - LENGTH_BYTES;
   if (length > available)
-    throw malformed(subject, `a header of ${length} bytes`, `one within the ${available} that follow`);
+    throw malformed(subject, `a header of ${length} bytes`, `at most the ${available} that follow`);
   return Number(length);
 }
 

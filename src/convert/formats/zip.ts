@@ -145,7 +145,7 @@ function readEnd(source: ByteSource, region: Region): DirectoryPlace {
     !agrees(plain.size, directory.size, WIDE) ||
     !agrees(plain.offset, directory.offset, WIDE)
   )
-    throw corrupt(region, "two conflicting ends of the zip directory", "one directory");
+    throw corrupt(region, "two conflicting end records of the zip directory", "one directory");
   // Also bounds the number of entries by the size of the file.
   const directoryEnd = wide === undefined ? end : end - END64_LOCATOR_BYTES - END64_BYTES;
   if (
@@ -398,7 +398,7 @@ function isFlateError(error: unknown): boolean {
 function wrongSize(region: Region, entry: ZipEntry, found: string): Error {
   return corrupt(
     region,
-    `zip entry ${quote(entry.name)} holding ${found}`,
+    `zip entry ${quote(entry.name)} containing ${found}`,
     `the ${entry.size} bytes it declares`,
   );
 }

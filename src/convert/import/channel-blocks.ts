@@ -42,7 +42,7 @@ export function chooseFlow(graph: OnnxGraph, subject: string): Flow {
     throw new InputError({
       code: "unsupported",
       subject,
-      found: `channels in blocks of ${SIZES.join(" or ")}, as in onnxruntime's NCHWc layout, without a clue to their size`,
+      found: `channels in blocks, as in onnxruntime's NCHWc layout, whose size (${SIZES.join(" or ")}) cannot be inferred`,
       expected: "operators that fit blocks of one size",
       remedy: 'save the optimised model at level "extended", or use the model it was made from',
     });

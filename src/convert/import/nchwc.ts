@@ -134,7 +134,7 @@ function rewritten(source: OnnxGraph, { flow, filters, channels }: Known): OnnxG
     const isFilled = columns === perGroup || used(filter, undefined)[1] <= columns;
     const vector = source.initializers.get(bias);
     const inputs = [
-      isFilled ? value : unexpected(value, `${perGroup} channels, of which ${columns} are expected`),
+      isFilled ? value : unexpected(value, `${perGroup} channels instead of ${columns}`),
       constant(weight, `${rows} × ${columns}`, () => part(filter, rows, columns)),
       vector?.dtype === "float32" && vector.data.length > rows
         ? constant(bias, `${rows} elements`, () => ({

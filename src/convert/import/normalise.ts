@@ -114,7 +114,7 @@ export function readGraph(graph: OnnxGraph, subject: string): ReadGraph {
  * makes onnxruntime divide by zero, which ends the process; a padding of a few bytes may need all memory; a Loop may never end.
  */
 export function runHazard(model: OnnxModel, images: Shape, subject: string): string | undefined {
-  if (hasLoop(model.graph)) return "a Loop, whose number of rounds nothing limits";
+  if (hasLoop(model.graph)) return "a Loop, whose number of iterations is not limited";
   const [input] = fedInputs(model.graph);
   const inputs = model.graph.inputs.map((each) => (each === input ? { ...each, shape: images } : each));
   const { graph } = unblocked({ ...model.graph, inputs }, subject);

@@ -333,7 +333,7 @@ function onnxRows({ model }: OnnxInspection, paint: Paint): readonly Fact[] {
   const { producer, opset, irVersion, customOpsets, operators, functionCalls, metadata } = model;
   const exporter = [producer.name || "an unknown program", producer.version].filter((part) => part !== "");
   const domains = Object.entries(customOpsets).map(([domain, version]) => `, ${domain} ${version}`);
-  const calls = functionCalls > 0 ? `; ${thousands(functionCalls)} calls of local functions` : "";
+  const calls = functionCalls > 0 ? `; ${thousands(functionCalls)} calls to local functions` : "";
   const missing = model.sidecars.filter((sidecar) => sidecar.missing).map(({ name }) => name);
   return [
     ["exporter", clean(exporter.join(" "))],

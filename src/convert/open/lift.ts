@@ -297,13 +297,13 @@ export function fileOutputs(
     const { layer, tail } = match;
     const kind = RESULT_KINDS.find((candidate) => graph.outputs[candidate] === layer);
     const floors = kind && l2Of(match);
-    const isUnchanged = tail.length === 0;
+    const isPlain = tail.length === 0;
     const isNew = !results.some(
-      (result) => result.kind === kind && (result.floors === undefined) === isUnchanged,
+      (result) => result.kind === kind && (result.floors === undefined) === isPlain,
     );
-    if (kind && isNew && (isUnchanged || floors)) {
-      results.push({ kind, name: output, ...(isUnchanged || !floors ? {} : { floors }) });
-    } else if (!isUnchanged) {
+    if (kind && isNew && (isPlain || floors)) {
+      results.push({ kind, name: output, ...(isPlain || !floors ? {} : { floors }) });
+    } else if (!isPlain) {
       const isL2 = kind !== undefined && String(tail) === "l2Normalize";
       beyond.push({ kind: "tail", output, description: `${tail.join(", ")} after ${layer}`, isL2 });
       if (kind) changed.push({ kind, name: output });

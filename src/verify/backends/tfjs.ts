@@ -71,7 +71,7 @@ export function tfjsBackend(
         {
           code: "unsupported",
           subject,
-          found: `other values in ${name} than in the file for ${firstLine(cause)}`,
+          found: `values in ${name} that differ from the file's, for ${firstLine(cause)}`,
           expected: "the same values",
           remedy: "convert the model again",
         },

@@ -30,7 +30,7 @@ export function withConditions(
       throw new InputError({
         code: "unsupported",
         subject,
-        found: "an If that takes another branch in the runtime than its graph says",
+        found: "an If that takes another branch in the runtime than its graph implies",
         expected: "conditions that follow from shapes",
         remedy: "export the model without control flow",
       });
@@ -88,7 +88,7 @@ export function withComputed(
       throw new InputError({
         code: "unsupported",
         subject,
-        found: `the constant ${JSON.stringify(name.slice(0, 80))}, whose values in ${backend.name} are not those that its graph gives`,
+        found: `the constant ${JSON.stringify(name.slice(0, 80))}, whose values in ${backend.name} differ from those that its graph implies`,
         expected: "the same values",
         remedy: "export the model with its constants folded",
       });

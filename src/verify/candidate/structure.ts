@@ -22,12 +22,12 @@ export function inputFaults(
   const [input] = graph.nodes;
   const isPlain = imageInput(preprocess) !== undefined && white === undefined;
   if (input && declared !== undefined && isPlain) {
-    const explanation = `found images that are read as they are, expected the normalisation of raw pixels, which the file's metadata says it takes (osnet.preprocess: ${declared})`;
+    const explanation = `found images that are not normalised, expected the normalisation of raw pixels, which the file takes according to its metadata (osnet.preprocess: ${declared})`;
     return [layerFault(input, "structure", null, explanation)];
   }
   // A network described by its own metadata expects normalised images.
   if (input && declared === undefined && by === "name" && preprocess && white === 1) {
-    const explanation = `found ${describePreprocess(preprocess)}, expected none: the file's metadata does not say that it takes pixels, and normalised images are normalised twice`;
+    const explanation = `found ${describePreprocess(preprocess)}, expected none: according to its metadata the file takes normalised images, which are then normalised twice`;
     return [layerFault(input, "structure", null, explanation)];
   }
   return inputDifferences(graph, preprocess, order).map(asFault(""));

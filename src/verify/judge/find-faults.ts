@@ -49,7 +49,7 @@ export function findFaults(
   const missing = absent.filter(({ name }) => !following.has(name));
   const known = [
     ...(weights?.faults ?? []).filter(({ layer }) => !following.has(layer) && !replaced.has(layer)),
-    ...missing.map((node) => layerFault(node, "missing", null, "one side has no value of this name")),
+    ...missing.map((node) => layerFault(node, "missing", null, "one side has no value with this name")),
     ...structure,
   ];
   // Layers that read wrong images differ because of them.

@@ -99,7 +99,7 @@ export async function againstCopy({
               { name: layer },
               "structure",
               null,
-              `the output ${JSON.stringify(name)} of the file differs from that of its graph as it was read (functions, branches, weights beside it)`,
+              `the output ${JSON.stringify(name)} of the file differs from what its graph computes as it was read (functions, branches, weights beside it)`,
             ),
           ];
     });

@@ -107,7 +107,7 @@ export function openProof(verification: Verification): OpenProof {
     of(report) {
       const images = report.input.shape[0] ?? 0;
       const sampled = (...grounds: readonly string[]): Proof => ({ status: "sampled", grounds, images });
-      if (!report.passed) return sampled("the file did not pass on the images");
+      if (!report.passed) return sampled("the file failed the verification on images");
       const { expected, compared, folded } = report.coverage;
       const isJudged =
         report.layers.every(({ status }) => status === "pass") && compared + folded.length >= expected;
@@ -132,7 +132,7 @@ export function openProof(verification: Verification): OpenProof {
 export function unreadCode({ side, classes }: UnreadCode): string {
   const named = classes.slice(0, MAX_CLASSES).map(printable).join(", ");
   const more = classes.length > MAX_CLASSES ? ` and ${classes.length - MAX_CLASSES} more` : "";
-  return `the ${side} is a model pickled whole, and what the code of ${named}${more} computes is not in the file: its weights were compared as those of torchreid's network`;
+  return `the ${side} is a model pickled whole, and the code of ${named}${more} is not in the file: its weights were compared as if they were those of torchreid's network`;
 }
 
 /** Maximum number of classes in a sentence. */
@@ -144,7 +144,7 @@ function groundsOf({ outputs, input, constants: { exact, folded }, zeroed }: Fin
   );
   const shown = named.length > 4 ? [...named.slice(0, 4), `and ${named.length - 4} more are layers`] : named;
   const folding =
-    folded > 0 ? `, or to the rounding of folding where they are products with a batch norm (${folded})` : "";
+    folded > 0 ? `, or to within the rounding of folding where a batch norm is folded in (${folded})` : "";
   const zeros =
     zeroed > 0
       ? [
@@ -161,7 +161,7 @@ function groundsOf({ outputs, input, constants: { exact, folded }, zeroed }: Fin
 }
 
 const INPUTS: Readonly<Record<InputForm, string>> = {
-  normalised: "normalised RGB, as torchreid's transform gives them",
+  normalised: "normalised RGB, as torchreid's transform produces them",
   rgb: "RGB pixels of 0 to 255, which the file normalises as torchreid does",
   bgr: "BGR pixels of 0 to 255, which the file normalises as torchreid does",
 };

@@ -133,7 +133,7 @@ function unreadable({ graph, opset, inlined = 0, missing = [] }: OnnxModel): str
   const [first, last] = OPSETS;
   if (opset < first || opset > last)
     return `the proof covers operator sets ${first} to ${last}, and this file has ${opset}`;
-  if (inlined > 0) return `${inlined} operators are calls of local functions`;
+  if (inlined > 0) return `${inlined} operators are calls to local functions`;
   if (missing.length > 0) return `weights are missing: ${missing.join(", ")}`;
   const inputs = fedInputs(graph);
   const [input] = inputs;
@@ -144,7 +144,7 @@ function unreadable({ graph, opset, inlined = 0, missing = [] }: OnnxModel): str
     ...graph.nodes.flatMap(({ outputs }) => outputs.filter((name) => name !== "")),
     ...[...graph.initializers.keys()].filter((name) => !graph.inputs.some((input) => input.name === name)),
   ];
-  if (new Set(names).size < names.length) return "a name stands for two values";
+  if (new Set(names).size < names.length) return "two values have the same name";
   return undefined;
 }
 

@@ -65,9 +65,11 @@ export function baselineSection(
     regressions.length === 0
       ? `No figure is more than ${factor} times what it was.`
       : `${plural(regressions.length, "figure")} more than ${factor} times what it was, which ${policy === "fail" ? "fails" : "is a warning"}.`,
-    ...(improvements.length > 0 ? [`${plural(improvements.length, "figure")} better by as much.`] : []),
-    ...(added.length > 0 ? [`${plural(added.length, "layer")} new, first ${added[0]}.`] : []),
-    ...(removed.length > 0 ? [`${plural(removed.length, "layer")} gone, first ${removed[0]}.`] : []),
+    ...(improvements.length > 0
+      ? [`${plural(improvements.length, "figure")} better by the same factor.`]
+      : []),
+    ...(added.length > 0 ? [`${plural(added.length, "layer")} added, first ${added[0]}.`] : []),
+    ...(removed.length > 0 ? [`${plural(removed.length, "layer")} removed, first ${removed[0]}.`] : []),
     ...notes.map((note) => `Note: ${note}.`),
   ];
   const rows = [

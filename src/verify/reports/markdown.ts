@@ -87,9 +87,11 @@ function baselineSection(comparison: BaselineComparison): string {
     regressions.length === 0
       ? `No figure is more than ${factor} times what it was.`
       : `${plural(regressions.length, "figure")} more than ${factor} times what it was (${policy === "fail" ? "which fails" : "a warning"}).`,
-    ...(improvements.length > 0 ? [`${plural(improvements.length, "figure")} better by as much.`] : []),
-    ...(added.length > 0 ? [`${plural(added.length, "layer")} new.`] : []),
-    ...(removed.length > 0 ? [`${plural(removed.length, "layer")} gone.`] : []),
+    ...(improvements.length > 0
+      ? [`${plural(improvements.length, "figure")} better by the same factor.`]
+      : []),
+    ...(added.length > 0 ? [`${plural(added.length, "layer")} added.`] : []),
+    ...(removed.length > 0 ? [`${plural(removed.length, "layer")} removed.`] : []),
     ...notes.map((note) => `Note: ${text(note)}.`),
   ].join(" ");
   return [

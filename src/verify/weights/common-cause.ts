@@ -325,5 +325,5 @@ function sayExchange(pairs: readonly Pair[], what: string): string {
     return `${from} and ${to} have each other's ${what}`;
   const named = pairs.slice(0, MOST).map(([own, other]) => `${own} has the ${what} of ${other}`);
   const more = pairs.length - named.length;
-  return `${named.join(", ")}${more > 0 ? `, and ${more} more are moved likewise` : ""}`;
+  return `${named.join(", ")}${more > 0 ? `, and ${more} more are moved in the same way` : ""}`;
 }

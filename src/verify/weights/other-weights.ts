@@ -67,7 +67,7 @@ export function otherTraining(
     };
   const change = 100 * median(compared.map((each) => each.change));
   return {
-    says: `the weights differ a little throughout, as after more training (another epoch, or fine-tuning), by ${change.toPrecision(2)} % on median`,
+    says: `the weights differ slightly throughout, as after further training (another epoch, or fine-tuning), by a median of ${change.toPrecision(2)} %`,
     of: alike(others, stateDict),
   };
 }

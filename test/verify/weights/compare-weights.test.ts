@@ -292,7 +292,7 @@ describe("a cause that constants have in common", () => {
     ],
     [
       "another epoch",
-      /as after more training/,
+      /as after further training/,
       (values, path) => moved(values, /running_/.test(path) ? 0.03 : 1e-3),
     ],
     [

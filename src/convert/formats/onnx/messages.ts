@@ -243,7 +243,7 @@ export const NODE: Message<INodeProto> = message({
   attribute: many(5, () => ATTRIBUTE),
   docString: one(6, "string"),
   domain: one(7, "string"),
-  overload: { ...one(8, "string"), refusedAs: "a call of an overloaded function" },
+  overload: { ...one(8, "string"), refusedAs: "a call to an overloaded function" },
   metadataProps: many(9, () => ENTRY),
   deviceConfigurations: many(10, () => OPAQUE),
 });

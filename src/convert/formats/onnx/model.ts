@@ -19,7 +19,7 @@ export interface OnnxModel {
   readonly graph: OnnxGraph;
   /** `metadata_props`: strings by key, such as `osnet.spec` in files of this package. */
   readonly metadata: ReadonlyMap<string, string>;
-  /** The number of inlined calls of local functions; absent if there are none. */
+  /** The number of inlined calls to local functions; absent if there are none. */
   readonly inlined?: number;
   /** The files beside it that its weights were read from; absent if they are inside. */
   readonly sidecars?: readonly string[];

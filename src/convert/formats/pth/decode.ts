@@ -102,7 +102,7 @@ export function decodePth(bytes: Bytes, options: DecodePthOptions): DecodedCheck
 }
 
 const DEFLATED =
-  "its tensors are compressed: torch.load reads them, but with mmap=True takes compressed bytes for numbers";
+  "its tensors are compressed: torch.load reads them, but with mmap=True misreads the compressed bytes";
 
 function unpickle(source: ByteSource, region: Region, budget: Budget): Unpickled {
   switch (sniff(source, region.subject)) {

@@ -47,11 +47,7 @@ export function pickleEnvironment(budget: Budget): PickleEnvironment {
       );
     },
     loadStorage: (_file, region) => {
-      throw unsupported(
-        region,
-        "a storage in a file inside a storage's file",
-        "at most one file in the other",
-      );
+      throw unsupported(region, "storage files nested in a storage file", "one level of nesting");
     },
   };
   // A storage shared by many tensors is one value in the pickle, and must not be read again for each.
@@ -212,7 +208,11 @@ export function readTar(source: ByteSource, region: Region, budget: Budget): Unp
     if (Array.isArray(id)) return id[0] ?? null;
     const value = tensors.get(keyOf(id, pickleRegion)) ?? storages.get(keyOf(id, pickleRegion));
     if (value === undefined)
-      throw corrupt(pickleRegion, `a reference to tensor ${quote(keyText(id))}`, "a tensor in tensors");
+      throw corrupt(
+        pickleRegion,
+        `a reference to tensor ${quote(keyText(id))}`,
+        "one that the archive describes",
+      );
     return value;
   };
   return { container: "tar", root: runPickle(open("pickle"), { ...environment, persistentLoad }) };

@@ -92,10 +92,10 @@ class Tracer {
   }
 
   #method(of: Bound, name: string, args: readonly Bound[], depth: number): Bound {
-    if (of.kind !== "module" || depth > MAX_DEPTH) throw this.#unclear(`a call of ${name}`);
+    if (of.kind !== "module" || depth > MAX_DEPTH) throw this.#unclear(`a call to ${name}`);
     const method = this.#classOf(of.module).methods.get(name);
     if (method === undefined || method.parameters.length !== args.length + 1)
-      throw this.#unclear(`a call of ${of.module.path}.${name}`);
+      throw this.#unclear(`a call to ${of.module.path}.${name}`);
     const names = new Map<string, Bound>([["self", of]]);
     const reserved = method.parameters.slice(1).find((parameter) => RESERVED.has(parameter));
     if (reserved !== undefined) throw this.#unclear(`a parameter ${reserved}`);

@@ -158,7 +158,7 @@ describe("what may be a tensor to PyTorch", () => {
       `${global("torch.nn.Meta")}${tuple(str("C"), tuple(), dict({ f: tensor() }))}\x81`,
     ],
   ])("is refused where it is given to %s", (_, value) => {
-    expect(refusal(state(value))).toMatch(/found a call of "torch[\w.]+" with objects/);
+    expect(refusal(state(value))).toMatch(/found a call to "torch[\w.]+" with objects/);
   });
 
   it.each([
@@ -257,9 +257,9 @@ describe("a class that everybody has", () => {
     const scheduler = `${call("my.Scheduler", groups)}0h\x09${dict({ lr: tensor() })}b0`;
     expect(
       refused(`${groups}0${scheduler}${call("torch.optim.lr_scheduler.SequentialLR", "h\x08")}`),
-    ).toContain('found a call of "torch.optim.lr_scheduler.SequentialLR" with objects');
+    ).toContain('found a call to "torch.optim.lr_scheduler.SequentialLR" with objects');
     expect(refused(`${groups}0${scheduler}${call("my.Scheduler", "h\x08")}`)).toContain(
-      'found a call of "my.Scheduler" with tensors',
+      'found a call to "my.Scheduler" with tensors',
     );
   });
 

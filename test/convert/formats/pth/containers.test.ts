@@ -211,8 +211,6 @@ describe("a bare pickle", () => {
     expect(decoded(bytesOf(pickle(value(load))))).toEqual({ w: two });
     const nested = pickle(load);
     const twice = `${global("torch.storage._load_from_bytes")}B${le(nested.length, 4)}${nested}\x85R`;
-    expect(refusal(bytesOf(pickle(value(twice))))).toContain(
-      "found a storage in a file inside a storage's file",
-    );
+    expect(refusal(bytesOf(pickle(value(twice))))).toContain("found storage files nested in a storage file");
   });
 });

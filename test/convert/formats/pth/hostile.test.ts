@@ -59,7 +59,7 @@ describe("a pickle that would run code", () => {
   it("is refused when it calls what it made, changes a class or names a registered extension", () => {
     const partial = call("functools.partial", global("os.system"));
     expect(refusal(withWeights(`${partial})R`))).toContain(
-      "found a call of a value of type functools.partial",
+      "found a call to a value of type functools.partial",
     );
     expect(refusal(withWeights(`${global("torch.nn.Module")}${dict({ __call__: "N" })}b`))).toContain(
       "found a pickle that changes a value of type torch.nn.Module",
@@ -154,7 +154,7 @@ describe("a pickle that would run code", () => {
     ["a module that has none yet", `${global("my.Net")})\x81`],
   ])("is refused where it calls a class with %s", (_, given) => {
     expect(refusal(withWeights(call("my.Parametrization", given)))).toContain(
-      'found a call of "my.Parametrization" with tensors',
+      'found a call to "my.Parametrization" with tensors',
     );
   });
 
@@ -176,7 +176,7 @@ describe("a pickle that would run code", () => {
   it("is read where it names a member of an enumeration, which nothing can then call", () => {
     const member = call("builtins.getattr", global("my.Phase"), str("TEST"));
     expect(decoded(withWeights(member))).toEqual({ w: { dtype: "float32", shape: [2], values: [1, 2] } });
-    expect(refusal(withWeights(`${member})R`))).toContain("found a call of a value of type builtins.getattr");
+    expect(refusal(withWeights(`${member})R`))).toContain("found a call to a value of type builtins.getattr");
   });
 
   it("is read where it only names classes and their state, which stay inert", () => {

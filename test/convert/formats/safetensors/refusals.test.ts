@@ -40,7 +40,7 @@ describe("decodeSafetensors refuses", () => {
     [
       "a header cut short",
       safetensors("{}", undefined, 3n),
-      "a header of 3 bytes, expected one within the 2 that follow",
+      "a header of 3 bytes, expected at most the 2 that follow",
     ],
     [
       "bytes that are not UTF-8",

@@ -106,7 +106,7 @@ function expectHarmless(machine: Machine, path: string, args: Arguments, isNew: 
   const { region, offset } = machine.cursor;
   throw unsupported(
     region,
-    `a call of ${quote(path)} with ${isKnown ? "objects" : "tensors"}, before ${position(region, offset)}`,
+    `a call to ${quote(path)} with ${isKnown ? "objects" : "tensors"}, before ${position(region, offset)}`,
     "objects whose tensors are in their state",
   );
 }
@@ -307,7 +307,7 @@ function calleePath({ cursor }: Machine, callee: PickleValue): string {
   if (isGlobal(callee)) return callee.path;
   throw unsupported(
     cursor.region,
-    `a call of a value of type ${typeName(callee)}, before ${position(cursor.region, cursor.offset)}`,
+    `a call to a value of type ${typeName(callee)}, before ${position(cursor.region, cursor.offset)}`,
     "data that can be read without running code",
   );
 }
