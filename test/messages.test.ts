@@ -134,6 +134,11 @@ const FOREIGN: readonly (readonly [RegExp, string])[] = [
   [/\bis of other (weights|networks?)\b/, "was made with other …"],
   [/\bfolded into the next\b(?! layer)/, "folded into the next layer"],
   [/\bright models?\b/, "correct models"],
+  [/\b(is|are|were) others\b(?! (of|than|in|that)\b)/, "differs"],
+  [/\botherwise than\b/, "differently from"],
+  [/\btakes? (\w+ ){1,2}for (a|an|what|missing|another)\b/, "treats as, mistakes for"],
+  [/\bwhoever\b(?! (can|opened)\b)/, "the first to"],
+  [/\bso (read|rewritten|made)\b/, "in this way"],
   [/\b([a-z]{2,}) \1\b/, "not twice"],
 ];
 

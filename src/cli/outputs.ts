@@ -141,7 +141,7 @@ export async function ownNames(model: string): Promise<NameBeside> {
 }
 
 /**
- * The weights beside an ONNX model that is about to be replaced, to which nothing will refer afterwards. Only a file
+ * The weights beside an ONNX model that is about to be replaced, which will then be unused. Only a file
  * named after the model belongs to it: others may belong to other models too.
  *
  * @param beside names of files that will be written beside the output, replacing existing ones

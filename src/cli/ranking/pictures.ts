@@ -41,7 +41,7 @@ interface PicturePool {
   close(): Promise<void>;
 }
 
-/** This file once compiled, as the program of a thread; when the TypeScript source runs directly, there is no such file, and no thread. */
+/** This file as compiled, which is the program of a thread; if the TypeScript source runs directly, it does not exist, and no thread is started. */
 const WORKER = new URL("./pictures.js", import.meta.url);
 
 /** What a pool's threads are started with: other threads may load this file too. */

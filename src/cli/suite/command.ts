@@ -200,7 +200,7 @@ interface PoolOptions {
   readonly onProgress: (entry: PlannedEntry, done: number, total: number) => void;
 }
 
-/** Beside this file once compiled; when the TypeScript source runs directly, there is no such file, and no process. */
+/** Beside this file as compiled; if the TypeScript source runs directly, it does not exist, and no process is started. */
 const WORKER = new URL("./worker.js", import.meta.url);
 
 /** Each needs as much memory as a verification. */

@@ -122,7 +122,7 @@ function expectationOf({ op }: LayerNode): Expectation | undefined {
 
 /**
  * `same` pads rows and columns by half of what is around a kernel's centre, and PyTorch has it for strides of 1 only; `valid` does not pad.
- * Around nothing there is no way to pad, and between the pixels of a single one no dilation.
+ * A kernel of one pixel cannot be padded or dilated.
  */
 function convAlso({ kernel, stride, padding }: Op<"conv">): NonNullable<Expectation["also"]> {
   const isUnpadded = padding.every((size) => size === 0);

@@ -9,7 +9,7 @@ interface Rewriting {
 
 interface Row {
   readonly shownBy: RegExp;
-  /** What a model that is not so rewritten may have beside that. */
+  /** What a model may have beside that if it was not rewritten in this way. */
   readonly unless?: string;
   readonly what: string;
   readonly remedy: string;

@@ -20,7 +20,7 @@ const KEPT_BYTES = 48 * 2 ** 20;
 interface KeptRun {
   readonly graph: LayerGraph;
   readonly images: Tensor<"float32">;
-  /** As far as they have been asked for: a comparison ends with the last layer that the candidate has. */
+  /** As far as they were requested: a comparison ends with the last layer that the candidate has. */
   readonly layers: EvaluatedLayer[];
   /** Those after them. */
   readonly others: Iterator<EvaluatedLayer, void>;
@@ -79,7 +79,7 @@ export function referenceBackend(
   };
 }
 
-/** Bytes of the values of all layers; of invalid images, which whoever computes them refuses, infinite. */
+/** Bytes of the values of all layers; infinite for invalid images, which are refused when they are computed. */
 function bytesOfRun(
   graph: LayerGraph,
   { shape: [count = 0, channels = 0, height = 0, width = 0], ...images }: Tensor<"float32">,

@@ -77,7 +77,7 @@ export function tfjsBackend(
         },
         { cause },
       );
-    // As tfjs-wasm's kernels say of what they lack.
+    // The wording of tfjs-wasm's kernels for what they do not support.
     const isLacking = /only supports/.test(firstLine(cause));
     return new InputError(
       {

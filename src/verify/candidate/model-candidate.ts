@@ -184,7 +184,7 @@ function openTfjs(
   return runnableTfjs(tfjsFiles(file), model, onnx, located, runtime);
 }
 
-/** What tfjs's backends make of 1 / √x differs: it is rounded once or twice, and approximate on a GPU. */
+/** tfjs's backends compute 1 / √x differently: it is rounded once or twice, and approximate on a GPU. */
 const TFJS_ROUNDING = 2 ** -20;
 
 /** A TensorFlow.js model in a runtime. */
@@ -203,7 +203,7 @@ export function runnableTfjs(
       ? [...model.signature.outputs].map(([key, { name }]) => [name.replace(/:0$/, ""), key] as const)
       : [],
   );
-  // What a translation adds is no value of the file; a layers model computes no constants.
+  // Values that a translation adds are not in the file; a layers model computes no constants.
   const isOwn = ([name]: readonly [string, Tensor]): boolean =>
     model.format === "graph-model" && !isStep(name);
   const computed = new Map([...(located.match?.computed ?? [])].filter(isOwn));

@@ -234,7 +234,7 @@ function account({ match, isHalf }: OutputSource, values: Values, name: string):
   const hasFault = (match?.differences.length ?? 0) > 0;
   if (isLost && hasFault && way.layer !== undefined && way.between === undefined)
     return { layer: way.layer, operations: [] };
-  // If the walk ended at a layer that differs, everything behind it is part of that finding.
+  // If the walk ended at a layer that differs, everything after it is part of that finding.
   const isFound = match?.values.has(layer) || match?.folded.has(layer);
   if (isLost && !isFound && match?.differences.some((each) => each.layer !== INPUT_NAME))
     return { layer, operations: undefined };

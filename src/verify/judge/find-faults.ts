@@ -169,7 +169,7 @@ function mergeEverywhere(
 
 /**
  * What a fault has in common with others. The same operator with other numbers, such as slopes, is another mistake, where
- * values show it; where they show nothing, neither is said of it.
+ * values show it; where they show nothing, it counts as neither.
  *
  * @param layers those whose blocks have the same difference if only the names of the blocks differ
  */
@@ -180,7 +180,7 @@ function differencesOf(
 ): (fault: FaultDraft) => string | undefined {
   const shownBy = ({ layer, cause }: FaultDraft): string | undefined =>
     cause === undefined ? undefined : explanations.get(layer)?.says;
-  // Weights that are others in the same way, such as transposed, differ by other numbers.
+  // Weights with the same mistake, such as transposed ones, differ by different numbers.
   const foundIn = (fault: FaultDraft): string | undefined => {
     const shown = fault.cause !== undefined && OF_WEIGHTS.has(fault.cause) ? undefined : shownBy(fault);
     if (fault.kind === "weights") return shown;

@@ -289,7 +289,7 @@ interface JudgePool {
 }
 
 /**
- * Sends each group to all threads that judge, and whoever comes to it first judges it. So they have something to do even while this thread is in
+ * Sends each group to all threads that judge, and the first to reach it judges it. So they are busy even while this thread is in
  * the runtime, and when this thread is idle, it judges small groups that wait.
  *
  * @param taken a mark for each group that a thread has come to

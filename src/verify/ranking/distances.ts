@@ -150,7 +150,7 @@ function sumOfSquares(data: RealTensor["data"], start: number, length: number): 
  * All is float32 and the order of equal distances is that of the images, queries first.
  */
 export interface RerankOptions {
-  /** Neighbours that are asked whether they are mutual. Default 20. */
+  /** Neighbours that are tested for being mutual. Default 20. */
   readonly k1?: number;
   /** Neighbours over which the encoding is averaged. Default 6. */
   readonly k2?: number;

@@ -60,7 +60,7 @@ export function float64Parameters(stateDict: StateDict): ParameterSource {
   return source;
 }
 
-/** Elements that are kept in float64: a layer's and its neighbours', while several ask for them. */
+/** Elements that are kept in float64: a layer's and its neighbours', while several read them. */
 const KEPT_ELEMENTS = 2 ** 18;
 
 function convertedParameters(stateDict: StateDict): ParameterSource {

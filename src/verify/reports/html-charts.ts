@@ -286,7 +286,7 @@ interface Cell {
   readonly y: number;
 }
 
-/** A group's drawing: the positions of its cells, and the wires behind them as an SVG path. */
+/** A group's drawing: the positions of its cells, and the wires drawn behind them as an SVG path. */
 interface Drawing {
   readonly cells: readonly Cell[];
   readonly wires: string;
@@ -295,7 +295,7 @@ interface Drawing {
 }
 
 /**
- * The network as blocks and streams: a cell per layer, coloured by its margin; the streams of a block one below the
+ * The network as blocks and streams: a cell per layer, coloured by its margin; the streams of a block below each
  * other, each with its gate at the end. Cells carry the layer's number, by which the script finds its figures.
  */
 export function networkSection(report: ParityReport): Markup {

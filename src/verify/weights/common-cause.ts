@@ -17,7 +17,7 @@ import {
 /** The faults of constants, and what their causes explain. */
 export interface ConstantFaults {
   readonly faults: readonly Fault[];
-  /** Layers whose constants differ for a reason that they share with others, and for no other. */
+  /** Layers whose constants differ only for a reason that they share with others. */
   readonly ofOneCause?: ReadonlySet<string>;
   /** Layers whose ε is the one that batch norms were folded with: one fault with these. */
   readonly withEpsilon?: ReadonlySet<string>;
@@ -36,8 +36,8 @@ const MIN_SAME = 3;
 
 /**
  * The faults of constants that differ: one for each cause, which covers the constants that it explains and no others,
- * and one for each layer with constants that are left. A cause that explains values is preferred to one that explains
- * only that they are others, and among those the one that explains the most.
+ * and one for each layer with constants that are left. A cause that explains the values is preferred to one that
+ * explains only that they differ, and among those the one that explains the most.
  */
 export function explainConstants(deviations: readonly Deviation[], all: ComparedConstants): ConstantFaults {
   const relations = relationsOf(deviations, all.stateDict);
@@ -95,7 +95,7 @@ function clausesOf(deviation: Deviation, relations: readonly Relation[]): readon
   });
 }
 
-/** Constants of which the same can be said. */
+/** Constants with the same finding. */
 function groupsOf(
   deviations: readonly Deviation[],
   found: ReadonlyMap<Deviation, readonly Clause[]>,
@@ -118,7 +118,7 @@ const KINDS = {
   runningVar: "running variances",
 } as const satisfies Record<Deviation["role"], string>;
 
-/** What is said of many constants. */
+/** The finding for many constants. */
 function ofMany({ says, cause, of }: CauseOfMany, { graph, folded }: ComparedConstants): string {
   const layers = [...layersOf(of).keys()];
   if (cause === "epsilon") {

@@ -204,7 +204,7 @@ export function byName(
     ),
   );
   const structural = match && constantsIn(match);
-  // A name may stand at a copy of the layer that nothing reads.
+  // A name may belong to a copy of the layer that nothing reads.
   const isElsewhere = (layer: string): boolean => {
     if (match?.differences.length !== 0) return false;
     const [value, named] = [match.values.get(layer), names.of(layer)];

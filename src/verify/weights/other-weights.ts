@@ -5,11 +5,11 @@ import { misreadings } from "../explain/weights.js";
 import { type ComparedConstants, type Deviation, isUniform } from "./relations.js";
 
 /**
- * Constants that are others in no pattern: of other statistics, another epoch or another training. How they differ is not known,
- * so that one with a mistake of its own is told from the others by its distance.
+ * Constants that differ without a pattern: other statistics, another epoch or another training run. A constant with a
+ * mistake of its own stands out only by its distance.
  */
 
-/** Constants that are others for one reason. */
+/** Constants that differ for one reason. */
 interface Others {
   /** As a clause. */
   readonly says: string;
@@ -19,7 +19,7 @@ interface Others {
 /** Minimum number of layers for a conclusion about all. */
 const FEWEST = 8;
 
-/** The constants of batch norms of which only the running statistics are others, or in a product the scales. */
+/** The constants of batch norms that differ only in their running statistics, or in a product in their scales. */
 export function otherStatistics(
   deviations: readonly Deviation[],
   { norms, folded, stateDict }: ComparedConstants,
@@ -81,7 +81,7 @@ export function isOfProducts({
   return role === "weight" && (merged !== undefined || op.kind === "conv" || op.kind === "linear");
 }
 
-/** Whether most values are others, and not the same ones in another order, or rounded to a few. */
+/** Whether most values differ, and are not the same values in another order or rounded to a few. */
 function areOthers(deviation: Deviation): boolean {
   const {
     expected: { values },
@@ -130,7 +130,7 @@ function isScaledByRow({ role, expected: { values }, found }: Deviation): boolea
 const FAR = 8;
 const LEAST_FAR = 0.5;
 
-/** Constants that are about as far off as others of their kind, and no nearer to what a mistake makes of them. */
+/** Constants that are about as far off as others of their kind, and no closer to the result of a known mistake. */
 function alike(deviations: readonly Deviation[], stateDict: StateDict): readonly Deviation[] {
   const kinds = new Map<string, Deviation[]>();
   for (const deviation of deviations) {

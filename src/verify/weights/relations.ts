@@ -155,7 +155,7 @@ const BEFORE_FOLDING: readonly (readonly [type: string, round: (tensor: Tensor) 
   ["TF32", truncated(TF32)],
 ];
 
-/** More bits than this are no fewer. */
+/** More bits than this are not fewer. */
 const MOST_SIGNIFICANT = 16;
 
 /** The significant bits that all values have, if they are the right ones rounded or truncated to these. */

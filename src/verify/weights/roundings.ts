@@ -165,12 +165,12 @@ export function inType(tensor: StoredTensor, dtype: Narrow): StoredTensor | unde
   return data.every((value, index) => value === tensor.data[index]) ? narrow : undefined;
 }
 
-/** Evenly spaced numbers, to which weights are rounded in a few bits. */
+/** Evenly spaced numbers, to which weights of a few bits are rounded. */
 
 /** How far from a multiple of the step a float32 may be, in steps. */
 const OFF_STEP = 1e-3;
 
-/** More numbers than this are no few bits. */
+/** More numbers than this need more than a few bits. */
 const MOST_LEVELS = 255;
 
 /** Fewer values are multiples of some step by chance: of one step, and of one to each row. */

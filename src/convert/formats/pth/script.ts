@@ -30,7 +30,7 @@ export type Bound =
   | TracedValue
   | { readonly kind: "module"; readonly module: InertObject; readonly path: string };
 
-/** Items of a list, which are no lists themselves: sizes and strides, of which a tensor has four. Every call with a list reads all of it. */
+/** Items of a list, which are not lists themselves: sizes and strides, of which a tensor has four. Every call with a list reads all of it. */
 const MAX_ITEMS = 16;
 
 /** How deep expressions nest, and calls of methods. */
@@ -219,7 +219,7 @@ export class Expression {
     return name.startsWith("torch.") ? this.#scope.call(name, args) : undefined;
   }
 
-  /** Values up to a bracket, with a comma after the last or none; one may be named that stands at its place anyway. */
+  /** Values up to a bracket, with a comma after the last or none; one may be named if it is at its place anyway. */
   #list(end: string, depth: number, keyword?: readonly [name: string, place: number]): Bound[] | undefined {
     const values: Bound[] = [];
     while (!this.#skip(end)) {

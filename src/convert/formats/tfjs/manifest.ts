@@ -204,7 +204,7 @@ function decodeSpec(located: Located): WeightSpec {
 }
 
 /**
- * tfjs's layers models leave out the group `optimizer`, which its graph models take for constants.
+ * tfjs's layers models leave out the group `optimizer`, which its graph models treat as constants.
  *
  * @throws InputError (`unsupported`) if a weight is of that group, or has members that may mean something to tfjs
  */

@@ -23,8 +23,8 @@ interface Topology {
 /**
  * Reads a functional or a sequential model.
  *
- * @throws InputError (`unsupported`) for a nested model, (`format`) if it is not a valid topology, or one that tfjs reads
- * otherwise than Keras
+ * @throws InputError (`unsupported`) for a nested model, (`format`) if it is not a valid topology, or one that tfjs
+ * reads differently from Keras
  */
 export function readTopology(model: TfjsLayersModel, subject: string): Topology {
   const root = objectOf(model.topology.model_config ?? model.topology);

@@ -183,7 +183,7 @@ function constantParts(value: Value | undefined, form: Form, opType: string): Pi
   const vector = isFloat(tensor) && !WITH_PARAMETERS.has(opType) ? perChannel(tensor, form) : undefined;
   const isNumber = tensor.data.length === 1 && tensor.shape.length <= (form.rank === "flat" ? 2 : 4);
   const number = isNumber ? (uniform(tensor) ?? Number(tensor.data[0])) : vector && uniform(vector);
-  // Whole numbers of 64 bits may be no double.
+  // A double cannot represent every whole number of 64 bits.
   if (number === undefined || (!isFloat(tensor) && !Number.isSafeInteger(number))) return undefined;
   const piece: Piece = { slope: 0, constant: number };
   return [piece, piece, piece];

@@ -123,7 +123,7 @@ function as(site: OperatorSite, opType: string, attributes: OnnxAttributeRecord 
   return { ...site, node: onnxNode(site.output, opType, site.node.inputs, attributes) };
 }
 
-/** Sums of products by an equation, such as `bi,oi->bo`; undefined for one that is no operator of a network. */
+/** Sums of products by an equation, such as `bi,oi->bo`; undefined if a network has no such operator. */
 const readEinsum: OperatorReader = (site) => {
   const equation = text(site.node, "equation", "").replaceAll(" ", "");
   const [, listed = "", result] = /^([a-zA-Z,]+)->([a-zA-Z]+)$/.exec(equation) ?? [];

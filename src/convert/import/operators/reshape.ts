@@ -167,7 +167,7 @@ function reduced(
   if (!input || !axes || input.form.rank !== "map") return undefined;
   const [source, first] = firstReduction(input, site.node.opType);
   const isGone = first !== undefined && isKind(input, "other") && input.op.isReduced === true;
-  // Without an axis, those behind it are one further to the front.
+  // Without an axis, those after it move one to the front.
   const own = axes.map((axis) => {
     const at = isGone && axis < 0 ? axis + 3 : axis;
     return isGone && at >= first ? at + 1 : at;

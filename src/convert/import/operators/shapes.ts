@@ -21,7 +21,7 @@ export function sizesOf({ layout = NCHW, batch }: OperatorSite, node: ForeignNod
   const { rank, channels, size, isGuess } = node.form;
   if (isGuess) return [undefined, undefined, undefined, undefined];
   if (rank === "flat") return [batch ?? "batch", channels];
-  // Runtimes make of a window that is larger than its map what they like.
+  // The result of a window that is larger than its map depends on the runtime.
   const open = (axis: number): Size => {
     const known = size?.[axis - 2] ?? 0;
     return known > 0 ? known : { of: node, axis };

@@ -367,7 +367,7 @@ const SETTINGS: ReadonlyMap<string, Readonly<Record<string, Check>>> = new Map(
   }),
 );
 
-/** Settings that tfjs takes no default for that is used here. */
+/** Settings for which tfjs has no default that is used here. */
 const REQUIRED: ReadonlyMap<string, string> = new Map([
   ["Rescaling", "scale"],
   ["ZeroPadding2D", "padding"],
@@ -381,7 +381,7 @@ function hasKnownSettings({ className, config }: LayerCall): boolean {
     (required === undefined || (config[required] ?? null) !== null) &&
     Object.entries(config).every(
       ([key, value]) =>
-        // tfjs takes null for a missing setting. A constraint changes weights when they are loaded.
+        // tfjs treats null as a missing setting. A constraint changes weights when they are loaded.
         value === null ||
         /_(initializer|regularizer)$/.test(key) ||
         (Object.hasOwn(own, key) && own[key]?.(value) === true),

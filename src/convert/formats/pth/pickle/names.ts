@@ -138,8 +138,8 @@ export const TENSOR_CLASS: RegExp =
   /^torch\.(?:autograd\.variable\.Variable|nn\.parameter\.(?:Parameter|Buffer)|(?:\w+\.)*\w*Tensor)$/;
 
 /**
- * What torch's C++ knows, and takes for what Python does: the classes of an archive's code, and what its own pickler writes. After
- * `_rebuild_from_type_v2` it takes the next class for another (unpickler.cpp, `skip_next_read_global`).
+ * What torch's C++ knows, and treats as Python does: the classes of an archive's code, and what its own pickler writes. After
+ * `_rebuild_from_type_v2` it mistakes the next class for another (unpickler.cpp, `skip_next_read_global`).
  */
 export const SCRIPT_NAME: RegExp =
   /^(?:__torch__\..+|builtins\.complex|collections\.OrderedDict|torch\.(?:device|\w+Storage|_utils\._rebuild_(?:tensor_v2|qtensor|sparse_tensor)|jit\._pickle\.(?:build_\w+list|restore_type_tag)))$/;
