@@ -76,7 +76,9 @@ export function outputJudge(
   const found = new Map<ModelOutput, OutputResult>();
   const faults: Fault[] = [];
   let embedding: OutputResult | null = null;
-  let loss: Awaited<ReturnType<typeof quantizationLoss>>;
+  let loss: ReturnType<typeof quantizationLoss> | undefined;
+  /** The value of the first output in the network of the original weights, of which a reference model has the same. */
+  let original: RealTensor | undefined;
   let whole: Awaited<ReturnType<typeof runWhole>>;
 
   function judgeOne(output: ModelOutput, plain: RealTensor, { name, expected, actual }: LayerValues): void {
@@ -115,7 +117,10 @@ export function outputJudge(
     if (!quantized || layer.name !== (first?.layer ?? fallback)) return;
     const isPlain = first?.operations?.length === 0;
     const result = isPlain ? (values?.[0] ?? layer.actual) : layer.actual;
-    loss = await quantizationLoss(quantized.original, images, layer.name, result);
+    const value = await layerOf(quantized.original, images, layer.name);
+    if (!value) return;
+    loss = quantizationLoss(value, result);
+    original = applyOperations(value, first?.operations ?? []);
   }
 
   return {
@@ -154,7 +159,7 @@ export function outputJudge(
       const reruns =
         whole && judged.length > 0 ? compareRuns({ ...whole, images, outputs: judged }) : undefined;
       const summary = quantized?.summary;
-      const reference = await againstReference(verification, outputs[0], values?.[0]);
+      const reference = await againstReference(verification, outputs[0], original ?? values?.[0]);
       const source = await againstSource(verification, judged);
       return {
         output: main ? { ...main, ...(reruns ? { reruns } : {}) } : embedding,
@@ -201,21 +206,24 @@ function misshapen({ layer, name }: ModelOutput, found: Shape, expected: Shape):
 }
 
 /** The distance between a quantised model's embedding and that of the float weights. */
-async function quantizationLoss(
-  original: Backend,
+function quantizationLoss(
+  original: RealTensor,
+  embedding: RealTensor,
+): Pick<QuantizationResult, "maxAbs" | "relMax" | "cosine" | "normalizedMaxAbs"> {
+  const { maxAbs, relMax, cosine } = measure(original, embedding);
+  return {
+    maxAbs,
+    relMax: finite(relMax),
+    cosine,
+    normalizedMaxAbs: measure(normalizeRows(original), normalizeRows(embedding)).maxAbs,
+  };
+}
+
+async function layerOf(
+  backend: Backend,
   images: Tensor<"float32">,
   layer: string,
-  embedding: RealTensor,
-): Promise<Pick<QuantizationResult, "maxAbs" | "relMax" | "cosine" | "normalizedMaxAbs"> | undefined> {
-  for await (const { name, tensor } of original.run(images)) {
-    if (name !== layer) continue;
-    const { maxAbs, relMax, cosine } = measure(tensor, embedding);
-    return {
-      maxAbs,
-      relMax: finite(relMax),
-      cosine,
-      normalizedMaxAbs: measure(normalizeRows(tensor), normalizeRows(embedding)).maxAbs,
-    };
-  }
+): Promise<RealTensor | undefined> {
+  for await (const { name, tensor } of backend.run(images)) if (name === layer) return copyOf(tensor);
   return undefined;
 }

@@ -68,7 +68,12 @@ export async function faultOnOtherImages(
     return layerFault({ name }, "numeric", null, explanation);
   }
   // A reference model may be right for the report's images only, too.
-  const [fault] = await againstReference({ ...verification, images: others }, program.outputs[0], values[0]);
+  const { referenceProgram, quantized } = verification;
+  const own =
+    quantized && referenceProgram && program.outputs[0]?.operations
+      ? (await valuesOf(quantized.original))[0]
+      : values[0];
+  const [fault] = await againstReference({ ...verification, images: others }, program.outputs[0], own);
   return fault;
 }
 

@@ -115,7 +115,11 @@ export async function againstCopy({
  */
 const HALF_DRIFT = 2 ** -4;
 
-/** Compares the output that counts with that of a reference model, both as programs receive them. */
+/**
+ * Compares the output that counts with that of a reference model, both as programs receive them.
+ *
+ * @param found the candidate's; of quantised weights, what the network of the original ones has
+ */
 export async function againstReference(
   { candidate, referenceProgram, referenceBatch, referencePrecision, images }: Verification,
   output: ModelOutput | undefined,

@@ -22,17 +22,20 @@ import { verify } from "../../../src/verify/verify.js";
 import { storedWithin } from "../../../src/verify/weights/expected.js";
 import { anonymous } from "../../convert/import/tfjs/models.js";
 import { tinyCheckpoint } from "../../mutation/families.js";
-import { openReference, SMALL } from "../../support/osnet.js";
+import { convert, openReference, SMALL } from "../../support/osnet.js";
 
 const checkpoint = tinyCheckpoint("block");
 const { graph, stateDict } = checkpoint;
 const REFERENCE = openReference(checkpoint);
 
-async function open(model: TfjsModel): ReturnType<typeof openVerification> {
+async function open(
+  model: TfjsModel,
+  reference: SourceFile = REFERENCE,
+): ReturnType<typeof openVerification> {
   const { json, shards } = encodeTfjs(model);
   // As files are read: a Buffer's slice() shares memory.
   const buffers = new Map(Array.from(shards, ([name, bytes]) => [name, Buffer.from(bytes)]));
-  return openVerification({ name: "model", bytes: json, beside: buffers }, REFERENCE);
+  return openVerification({ name: "model", bytes: json, beside: buffers }, reference);
 }
 
 const reportOf = async (model: TfjsModel): Promise<ParityReport> => verify(await open(model));
@@ -85,6 +88,12 @@ describe("quantised weights", () => {
       if (name === "fc.2") original = tensor;
     const { maxAbs, relMax, cosine } = measure(original as RealTensor, plain as RealTensor);
     expect(quantization).toMatchObject({ maxAbs, relMax, cosine });
+  });
+
+  it("are judged by themselves against a model of the original ones, too", async () => {
+    const reference = { name: "float.onnx", bytes: convert(checkpoint, { size: SMALL }) };
+    const report = await verify(await open(FORMATS["graph, folded"]("uint8"), reference));
+    expect(report).toMatchObject({ passed: true, faults: [], quantization: { dtypes: ["uint8"] } });
   });
 
   /** The model with one weight another. */
