@@ -8,15 +8,30 @@ import {
   WEIGHTS_FORMATS,
 } from "osnet-convert/web";
 import { el } from "./dom.js";
-import { type Choices, convertible, pairOf, type State, sourceOf, wordsOf } from "./state.js";
+import {
+  type Choices,
+  convertible,
+  pairOf,
+  type State,
+  sourceOf,
+  type TargetFormat,
+  wordsOf,
+} from "./state.js";
+import { LANGUAGES } from "./words.js";
 
-const TARGETS = [...MODEL_FORMATS, ...WEIGHTS_FORMATS];
+const TARGETS = [...MODEL_FORMATS, ...WEIGHTS_FORMATS].filter(
+  (format): format is TargetFormat => format in LANGUAGES.en.targets,
+);
 
-/** What runs models in a browser, the usual one first. */
+/** What runs models of a format in this page, the usual one first. */
 const RUNTIMES = {
   onnx: ["onnxruntime-web", "onnxruntime-web-webgpu"],
   tfjs: ["tfjs-wasm", "tfjs-webgl", "tfjs-webgpu", "tfjs-cpu"],
-} as const satisfies Record<ModelFormat, readonly RuntimeName[]>;
+} as const satisfies Partial<Record<ModelFormat, readonly RuntimeName[]>>;
+
+function hasRuntime(format: FileFormat): format is keyof typeof RUNTIMES {
+  return format in RUNTIMES;
+}
 
 export interface PanelActions {
   /** Takes what was typed or chosen; @param redraw whether other fields depend on it */
@@ -102,7 +117,12 @@ type TextField = { [K in keyof Choices]: Choices[K] extends string ? K : never }
 type Flag = { [K in keyof Choices]: Choices[K] extends boolean ? K : never }[keyof Choices];
 
 /** What runs models of a format here. */
-function runtimePick(format: ModelFormat, state: State, { change }: PanelActions, id: string): HTMLElement {
+function runtimePick(
+  format: keyof typeof RUNTIMES,
+  state: State,
+  { change }: PanelActions,
+  id: string,
+): HTMLElement {
   const { option: words } = wordsOf(state);
   const here = RUNTIMES[format].filter((name) => !name.endsWith("webgpu") || "gpu" in navigator);
   return pick(
@@ -116,7 +136,7 @@ function runtimePick(format: ModelFormat, state: State, { change }: PanelActions
 
 /** The runtime that was chosen, if it runs models of a format. */
 export function backendOf({ choices }: State, format: FileFormat): RuntimeName | undefined {
-  return isModelFormat(format) ? RUNTIMES[format].find((name) => name === choices.backend) : undefined;
+  return hasRuntime(format) ? RUNTIMES[format].find((name) => name === choices.backend) : undefined;
 }
 
 /** The options that a format has. */
@@ -252,7 +272,7 @@ export function pairPanel(state: State, actions: PanelActions): HTMLElement | un
         String(pair.reference.id),
         (value) => actions.change({ reference: Number(value) }, true),
       ),
-      isModelFormat(format) && runtimePick(format, state, actions, "pair-backend"),
+      hasRuntime(format) && runtimePick(format, state, actions, "pair-backend"),
     ),
     el(
       "p",

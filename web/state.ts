@@ -13,9 +13,12 @@ export interface Item {
   readonly problem?: Refusal | Error;
 }
 
+/** The formats that the page converts to: those that it has words for. */
+export type TargetFormat = FileFormat & keyof Words["targets"];
+
 /** What the form of conversions has; texts as they were typed. */
 export interface Choices {
-  format: FileFormat;
+  format: TargetFormat;
   height: string;
   width: string;
   dynamicSize: boolean;
