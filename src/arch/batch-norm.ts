@@ -1,4 +1,4 @@
-import type { ParameterRole } from "./graph.js";
+import type { LayerNode, ParameterRole } from "./graph.js";
 
 /** A batch norm in evaluation mode as (x − mean) · scale + bias, one number per channel: scale = γ/√(σ² + ε). */
 export interface BatchNormAffine {
@@ -36,6 +36,32 @@ export function epsilonShown(
     .sort((a, b) => a - b);
   const median = shown[Math.floor(shown.length / 2)];
   return median === undefined ? undefined : Number(median.toPrecision(2));
+}
+
+/**
+ * A convolution or linear layer and the batch norm after it as one node, which has the norm's name, the layer's inputs and
+ * parameters, and a bias.
+ */
+export function foldedNode(layer: LayerNode, norm: LayerNode, epsilon: number): LayerNode {
+  return {
+    ...norm,
+    op: layer.op.kind === "conv" ? { ...layer.op, bias: true } : layer.op,
+    inputs: layer.inputs,
+    parameters: layer.parameters,
+    foldedBatchNorm: {
+      from: layer.name,
+      epsilon,
+      // A batch norm's node always has all four roles.
+      parameters: norm.parameters as Record<ParameterRole, string>,
+    },
+  };
+}
+
+/** The layer of such a node alone: the only bias of a folded convolution may be that of the batch norm. */
+export function unfoldedNode({ foldedBatchNorm, ...node }: LayerNode): LayerNode {
+  return foldedBatchNorm && node.op.kind === "conv"
+    ? { ...node, op: { ...node.op, bias: node.parameters.bias !== undefined } }
+    : node;
 }
 
 /** The bias of a layer with the batch norm after it folded in: (b − mean) · scale + β, in float64. */

@@ -18,6 +18,14 @@ export function filled<A extends Float32Array | Float64Array | Int32Array>(
   return array;
 }
 
+/** The largest magnitude of any number, or 0; NaN if there is one. */
+export function largestMagnitude(values: ArrayLike<number>): number {
+  let most = 0;
+  for (let index = 0; index < values.length; index++)
+    most = Math.max(most, Math.abs(values[index] as number));
+  return most;
+}
+
 /**
  * The properties that are not undefined. With `exactOptionalPropertyTypes` a missing option and one that is `undefined`
  * differ: this removes the latter.

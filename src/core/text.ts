@@ -175,3 +175,8 @@ export function formatFloat32(value: number): string {
   );
   return String(Number(value.toPrecision(digits ?? 9)));
 }
+
+/** A name from a file in quotation marks, escaped as in JSON; a long one is cut. */
+export function quoted(name: string): string {
+  return JSON.stringify(name.slice(0, 80));
+}

@@ -1,4 +1,4 @@
-import { batchNormAffine, foldedBias, scaleRows } from "../../arch/batch-norm.js";
+import { batchNormAffine, foldedBias, foldedNode, scaleRows } from "../../arch/batch-norm.js";
 import type { FoldedBatchNorm, LayerGraph, LayerNode, Op, ParameterRole } from "../../arch/graph.js";
 import { PARAMETER_SHAPES } from "../../arch/parameters.js";
 import { ancestors } from "../../arch/shapes.js";
@@ -38,7 +38,7 @@ export function foldBatchNorm(graph: LayerGraph): LayerGraph {
     const layer = layers.get(norm.inputs[0] ?? "");
     if (norm.op.kind !== "batchNorm" || !layer || !isFoldable(layer) || consumers.get(layer.name) !== 1)
       continue;
-    foldedInto.set(norm.name, merge(layer, norm, norm.op.epsilon));
+    foldedInto.set(norm.name, foldedNode(layer, norm, norm.op.epsilon));
     absorbed.add(layer.name);
   }
   return {
@@ -47,21 +47,6 @@ export function foldBatchNorm(graph: LayerGraph): LayerGraph {
       .filter(({ name }) => !absorbed.has(name))
       .map((node) => foldedInto.get(node.name) ?? node),
     aliases: new Map([...graph.aliases].filter(([, layer]) => !absorbed.has(layer))),
-  };
-}
-
-function merge(layer: Foldable, norm: LayerNode, epsilon: number): LayerNode {
-  return {
-    ...norm,
-    op: layer.op.kind === "conv" ? { ...layer.op, bias: true } : layer.op,
-    inputs: layer.inputs,
-    parameters: layer.parameters,
-    foldedBatchNorm: {
-      from: layer.name,
-      epsilon,
-      // A batch norm's node always has all four roles.
-      parameters: norm.parameters as Record<ParameterRole, string>,
-    },
   };
 }
 

@@ -1,6 +1,7 @@
 import type { Size2d } from "../../arch/index.js";
 import { InputError } from "../../core/errors.js";
 import { formatShape, type Shape, type Tensor } from "../../core/tensor.js";
+import { quoted } from "../../core/text.js";
 import {
   fedInputs,
   type OnnxDimension,
@@ -123,7 +124,7 @@ export function runHazard(model: OnnxModel, images: Shape, subject: string): str
   const most = MAX_GROWTH * rows * columns + PADDED_PIXELS;
   for (const [name, value] of values) {
     const [height = 1, width = 1] = (value.kind === "node" && value.node.form.size) || [];
-    const at = `on images ${formatShape(images)}, at ${JSON.stringify(name.slice(0, 80))}`;
+    const at = `on images ${formatShape(images)}, at ${quoted(name)}`;
     if (Math.min(height, width) < 1) return `a window that is larger than its map ${at}`;
     if (height * width > most) return `a map of ${height}×${width} ${at}`;
   }

@@ -1,5 +1,6 @@
 import type { TfjsFiles } from "../../convert/formats/tfjs/model.js";
 import type { Tensor } from "../../core/tensor.js";
+import { quoted } from "../../core/text.js";
 import type { RuntimeFacts } from "./backend.js";
 
 /** The part of the runtimes' APIs that the backends use, in this process, in this page, or in a Chromium. */
@@ -68,7 +69,7 @@ export class LoadedOtherwise extends Error {
   override readonly name = "LoadedOtherwise";
 
   constructor(weight: string) {
-    super(`the weight ${JSON.stringify(weight.slice(0, 80))}`);
+    super(`the weight ${quoted(weight)}`);
   }
 }
 

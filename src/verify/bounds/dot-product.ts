@@ -1,9 +1,10 @@
+import { unfoldedNode } from "../../arch/batch-norm.js";
 import type { LayerNode, Op } from "../../arch/index.js";
+import { largestMagnitude } from "../../core/functions.js";
 import { MIN_NORMAL } from "../../core/tensor-cast.js";
 import { type Numbers, wholeOf } from "../reference/elements.js";
 import {
   evaluateLayer,
-  largestOf,
   type ParameterSource,
   storedParameter,
   sumMagnitudes,
@@ -42,7 +43,7 @@ export function dotProductBound(call: BoundCall<"conv"> | BoundCall<"linear">): 
   const [inputError = 0] = inputErrors;
   if (!input) return { elements: underflow };
 
-  const plain = withoutBatchNorm(node);
+  const plain = unfoldedNode(node);
   const { scale, bias } = constantsOf(node, parameters);
   const weights = absoluteWeights(node, parameters, {
     least: ((storage > 0 ? STORED_ERROR : 1) * underflow) / growth,
@@ -96,7 +97,7 @@ function singleSums(
   weights: ParameterSource,
 ): Float32Array | undefined {
   const { underflow } = arithmetic;
-  const least = underflow / growth / (scale ? largestOf(scale) : 1);
+  const least = underflow / growth / (scale ? largestMagnitude(scale) : 1);
   if (op.kind !== "conv" || !input || inputError !== 0 || underflow < MIN_NORMAL || !(least >= MIN_NORMAL))
     return undefined;
   const [factor, constant] = [SINGLE_SCALE * growth, SINGLE_SCALE * underflow];
@@ -115,13 +116,6 @@ export function termsOf(op: Op<"conv"> | Op<"linear">): number {
   return op.kind === "linear" ? op.inFeatures : (op.inChannels / op.groups) * op.kernel[0] * op.kernel[1];
 }
 
-function withoutBatchNorm({ foldedBatchNorm, ...node }: LayerNode): LayerNode {
-  // The bias of a folded convolution may be that of the batch norm alone.
-  return foldedBatchNorm && node.op.kind === "conv"
-    ? { ...node, op: { ...node.op, bias: node.parameters.bias !== undefined } }
-    : node;
-}
-
 /** The number of products in each element, and the smallest bound for which flushed products do not matter. */
 function spreadOfProducts(
   {
@@ -136,8 +130,8 @@ function spreadOfProducts(
 ): SumSpread {
   const { op } = node;
   const weights = storedParameter(parameters, node.parameters.weight ?? "");
-  const largest = Math.max(1, largestOf(weights));
-  const factor = scale ? Math.max(1, largestOf(scale)) : 1;
+  const largest = Math.max(1, largestMagnitude(weights));
+  const factor = scale ? Math.max(1, largestMagnitude(scale)) : 1;
   const flushed = (terms + 1) * (1 + largest * factor) * underflow;
   return {
     roundings: terms + 1,

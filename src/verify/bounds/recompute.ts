@@ -1,10 +1,5 @@
-import {
-  INPUT_NAME,
-  type LayerGraph,
-  type LayerNode,
-  type OpKind,
-  type ParameterRole,
-} from "../../arch/index.js";
+import { foldedNode } from "../../arch/batch-norm.js";
+import { INPUT_NAME, type LayerGraph, type LayerNode, type OpKind } from "../../arch/index.js";
 import { elementCount, type RealTensor, type Shape, type Tensor } from "../../core/tensor.js";
 import type { Elements } from "../reference/elements.js";
 import {
@@ -87,17 +82,7 @@ function foldedStep(
   const product = nodes.get(norm.inputs[0] ?? "");
   if (norm.op.kind !== "batchNorm" || !product || isShown(product.name)) return norm;
   if (product.op.kind !== "conv" && product.op.kind !== "linear") return norm;
-  return {
-    ...norm,
-    op: product.op.kind === "conv" ? { ...product.op, bias: true } : product.op,
-    inputs: product.inputs,
-    parameters: product.parameters,
-    foldedBatchNorm: {
-      from: product.name,
-      epsilon: norm.op.epsilon,
-      parameters: norm.parameters as Readonly<Record<ParameterRole, string>>,
-    },
-  };
+  return foldedNode(product, norm, norm.op.epsilon);
 }
 
 /** What a group reads, and what its source is computed from: a faulty layer may have skipped its source. */

@@ -4,6 +4,7 @@ import type { withoutBranches } from "../../convert/import/passes.js";
 import { InputError } from "../../core/errors.js";
 import type { Tensor } from "../../core/tensor.js";
 import { toReal } from "../../core/tensor-cast.js";
+import { quoted } from "../../core/text.js";
 import type { ModelBackend, RuntimeName, RuntimeValue } from "../backends/backend.js";
 import { onnxruntimeBackend } from "../backends/onnxruntime.js";
 
@@ -88,7 +89,7 @@ export function withComputed(
       throw new InputError({
         code: "unsupported",
         subject,
-        found: `the constant ${JSON.stringify(name.slice(0, 80))}, whose values in ${backend.name} differ from those that its graph implies`,
+        found: `the constant ${quoted(name)}, whose values in ${backend.name} differ from those that its graph implies`,
         expected: "the same values",
         remedy: "export the model with its constants folded",
       });

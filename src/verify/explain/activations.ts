@@ -1,3 +1,4 @@
+import { largestMagnitude } from "../../core/functions.js";
 import type { RealTensor } from "../../core/tensor.js";
 import { type Cause, type Guess, type Hypothesis, mapped, type Step } from "./hypothesis.js";
 
@@ -93,9 +94,7 @@ function otherwise(
 ): Hypothesis[] {
   if (!input) return [];
   // e^x − 1 and 1 + e^x round relative to 1, unless all values are smaller.
-  let most = 0;
-  for (const x of input.data) most = Math.max(most, Math.abs(x));
-  const unit = Math.min(1, most);
+  const unit = Math.min(1, largestMagnitude(input.data));
   return [
     {
       cause,

@@ -1,4 +1,5 @@
 import { type LayerGraph, layerMultiplyAdds, multiplyAdds } from "../../arch/index.js";
+import { largestMagnitude } from "../../core/functions.js";
 import { elementCount, type RealTensor, type Shape } from "../../core/tensor.js";
 import { errorAt } from "../bounds/bound.js";
 import { evaluateLayer, Workspace } from "../reference/evaluate-layer.js";
@@ -180,9 +181,9 @@ function remainder({
     typeof elements === "number"
       ? elements
       : elements.reduce((sum, each) => sum + (Number.isFinite(each) ? each : 0), 0) / elements.length;
-  const own = largest(output);
+  const own = largestMagnitude(output.data);
   return (expected, rounding) => {
-    const growth = own > 0 ? Math.min(WIDEST, Math.max(1, largest(expected) / own)) : 1;
+    const growth = own > 0 ? Math.min(WIDEST, Math.max(1, largestMagnitude(expected.data) / own)) : 1;
     let left = 0;
     for (let i = 0; i < expected.data.length; i++) {
       const value = expected.data[i] as number;
@@ -202,12 +203,6 @@ function remainder({
     }
     return left;
   };
-}
-
-function largest({ data }: RealTensor): number {
-  let most = 0;
-  for (let i = 0; i < data.length; i++) most = Math.max(most, Math.abs(data[i] as number));
-  return most;
 }
 
 function count(bounds: number): string {

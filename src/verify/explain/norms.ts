@@ -1,4 +1,4 @@
-import { epsilonShown } from "../../arch/batch-norm.js";
+import { epsilonShown, unfoldedNode } from "../../arch/batch-norm.js";
 import type { LayerNode } from "../../arch/index.js";
 import { filled } from "../../core/functions.js";
 import type { RealTensor } from "../../core/tensor.js";
@@ -113,7 +113,7 @@ function batchNorms(step: Step, { parameters }: Evidence): Hypothesis[] {
   const epsilon = epsilonOf(node);
   const [input] = inputs;
   if (!paths || epsilon === undefined || !input) return [];
-  const before = (): RealTensor => (node.foldedBatchNorm ? compute({ node: withoutFold(node) }) : input);
+  const before = (): RealTensor => (node.foldedBatchNorm ? compute({ node: unfoldedNode(node) }) : input);
   const read = (path: string | undefined): Float64Array =>
     path === undefined ? new Float64Array() : parameters(path);
   const [gamma, beta, mean, variance] = [
@@ -157,12 +157,6 @@ function batchNorms(step: Step, { parameters }: Evidence): Hypothesis[] {
       },
     },
   ];
-}
-
-function withoutFold({ foldedBatchNorm, ...node }: LayerNode): LayerNode {
-  return foldedBatchNorm && node.op.kind === "conv"
-    ? { ...node, op: { ...node.op, bias: node.parameters.bias !== undefined } }
-    : node;
 }
 
 function byChannel(

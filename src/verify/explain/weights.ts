@@ -1,7 +1,7 @@
 import { scaleRows } from "../../arch/batch-norm.js";
 import type { LayerNode, Op } from "../../arch/index.js";
 import { moduleOf } from "../../arch/parameters.js";
-import { filled } from "../../core/functions.js";
+import { filled, largestMagnitude } from "../../core/functions.js";
 import { type Shape, sameShape } from "../../core/tensor.js";
 import { castFloat, toFloat64 } from "../../core/tensor-cast.js";
 import { commonPrefix } from "../../core/text.js";
@@ -131,7 +131,7 @@ function symmetric(weight: Float64Array, run: number): Float64Array {
   const result = new Float64Array(weight.length);
   for (let start = 0; start < weight.length; start += run) {
     const values = weight.subarray(start, start + run);
-    const scale = values.reduce((max, value) => Math.max(max, Math.abs(value)), 0) / 127;
+    const scale = largestMagnitude(values) / 127;
     for (let i = 0; i < run; i++)
       result[start + i] = scale === 0 ? 0 : Math.round((values[i] as number) / scale) * scale;
   }

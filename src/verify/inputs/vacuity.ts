@@ -1,5 +1,5 @@
 import type { LayerGraph, LayerNode, Op } from "../../arch/index.js";
-import { filled } from "../../core/functions.js";
+import { filled, largestMagnitude } from "../../core/functions.js";
 import type { RealTensor } from "../../core/tensor.js";
 import { UNIT_ROUNDOFF } from "../../core/tensor-cast.js";
 import type { Vacuity } from "../outcome/report.js";
@@ -27,17 +27,9 @@ interface Resolution {
   readonly unitRoundoff: number;
 }
 
-/** The largest magnitude, or 0. */
-function largest(values: ArrayLike<number>): number {
-  let result = 0;
-  for (let index = 0; index < values.length; index++)
-    result = Math.max(result, Math.abs(values[index] as number));
-  return result;
-}
-
 /** Whether two rows of values are equal: no element differs by more than a share of the largest. */
 function sameValues(a: ArrayLike<number>, b: ArrayLike<number>, share: number): boolean {
-  const limit = share * Math.max(largest(a), largest(b));
+  const limit = share * Math.max(largestMagnitude(a), largestMagnitude(b));
   for (let index = 0; index < a.length; index++)
     if (!(Math.abs((a[index] as number) - (b[index] ?? Number.NaN)) <= limit)) return false;
   return true;

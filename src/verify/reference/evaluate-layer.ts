@@ -1,6 +1,8 @@
+import { unfoldedNode } from "../../arch/batch-norm.js";
 import type { LayerNode, Op, OpKind, ParameterRole } from "../../arch/graph.js";
 import { PARAMETER_SHAPES } from "../../arch/parameters.js";
 import { InputError } from "../../core/errors.js";
+import { largestMagnitude } from "../../core/functions.js";
 import {
   elementCount,
   formatShape,
@@ -169,18 +171,13 @@ export function runLayer(
   place: Place,
 ): void {
   const { foldedBatchNorm } = node;
-  const op = withoutFold(node);
+  const { op } = unfoldedNode(node);
   call(op, inputs, layerParameters(op, node.parameters, parameters), place);
   if (!foldedBatchNorm || (op.kind !== "conv" && op.kind !== "linear")) return;
   const channels = op.kind === "conv" ? op.outChannels : op.outFeatures;
   const norm: Op = { kind: "batchNorm", channels, epsilon: foldedBatchNorm.epsilon };
   const values = layerParameters(norm, foldedBatchNorm.parameters, parameters);
   call(norm, [place.output], values, place);
-}
-
-/** The operation before a batch norm was folded into it: then, a convolution's only bias may be the batch norm's. */
-function withoutFold({ op, parameters, foldedBatchNorm }: LayerNode): Op {
-  return op.kind === "conv" && foldedBatchNorm ? { ...op, bias: parameters.bias !== undefined } : op;
 }
 
 function call(op: Op, inputs: readonly Operand[], parameters: object, place: Place): void {
@@ -319,7 +316,7 @@ export function sumMagnitudes(
   const place = scratch + convScratch(op, from, shape, singles.tileColumns);
   const input = singles.memory.subarray(place, place + data.length);
   const terms = weights.length / op.outChannels;
-  const largest = singles.magnitudes(data, input, factor, constant) * largestOf(weights);
+  const largest = singles.magnitudes(data, input, factor, constant) * largestMagnitude(weights);
   if (!(terms * largest < LARGEST_SINGLE)) return undefined;
   const sums = singles.memory.subarray(start + size, start + 2 * size);
   conv({
@@ -336,13 +333,6 @@ export function sumMagnitudes(
 /** Elements of float32 memory that `sumMagnitudes` needs besides those of the sums. */
 function singlesSize(op: Op<"conv">, input: Shape, output: Shape): number {
   return convScratch(op, input, output, 2 * TILE_COLUMNS) + elementCount(input);
-}
-
-/** The largest magnitude; NaN if there is one. */
-export function largestOf(values: Numbers): number {
-  let most = 0;
-  for (let i = 0; i < values.length; i++) most = Math.max(most, Math.abs(values[i] as number));
-  return most;
 }
 
 /** Copies the inputs, in float64, one after another into memory from `start`. */

@@ -1,4 +1,5 @@
 import type { InputError } from "../../../core/errors.js";
+import { quoted } from "../../../core/text.js";
 import { standardDomain } from "./graphs.js";
 import { int64ToNumber, refusal } from "./limits.js";
 import type {
@@ -220,10 +221,6 @@ function expectOnce(names: readonly string[], what: string, subject: string): vo
     if (seen.has(name)) throw ambiguous(subject, `two ${what} named ${quoted(name)}`, "one");
     seen.add(name);
   }
-}
-
-function quoted(name: string): string {
-  return JSON.stringify(name.slice(0, 80));
 }
 
 function ambiguous(subject: string, found: string, expected: string): InputError {

@@ -1,5 +1,6 @@
 import { InputError } from "../../../core/errors.js";
 import type { DType, Shape, Tensor } from "../../../core/tensor.js";
+import { quoted } from "../../../core/text.js";
 
 /**
  * An ONNX file as plain readonly data: the part of onnx.proto3's `ModelProto` that the project reads and writes, with
@@ -199,7 +200,7 @@ export function inOrder<T>(
         throw new InputError({
           code: "format",
           subject,
-          found: `${JSON.stringify(input.slice(0, 80))}, which depends on itself`,
+          found: `${quoted(input)}, which depends on itself`,
           expected: "an acyclic graph",
           remedy: "export the model again",
         });

@@ -1,3 +1,4 @@
+import { plural } from "../../../core/text.js";
 import { printable } from "../refusals.js";
 import {
   createModuleAllowance,
@@ -252,7 +253,7 @@ function choice(place: Candidate, unprefixed: Unprefixed<PickleValue>, notes: re
         ? []
         : [`removed the prefix ${printable(prefix)} from ${entries.size - others.length} keys`]),
       ...(others.length > 0
-        ? [`${count(others.length, "key does", "keys do")} not have it: ${list(others)}`]
+        ? [`${plural(others.length, "key does", "keys do")} not have it: ${list(others)}`]
         : []),
       ...(notTensors.length > 0 ? [`ignored values that are not tensors: ${list(notTensors)}`] : []),
     ],
@@ -274,10 +275,6 @@ function alternatives(chosen: Candidate, rest: readonly Candidate[]): string {
 
 function placeName({ path }: Candidate): string {
   return path === "" ? "the top" : printable(path);
-}
-
-function count(number: number, one: string, many: string): string {
-  return `${number} ${number === 1 ? one : many}`;
 }
 
 function list(names: readonly string[]): string {

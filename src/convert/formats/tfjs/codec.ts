@@ -1,4 +1,5 @@
 import { formatShape } from "../../../core/tensor.js";
+import { quoted } from "../../../core/text.js";
 import type { AbsentBytes } from "../refusals.js";
 import { MERGE_SHARDS, type OtherKind, otherKind } from "../sniff.js";
 import { decodeGraph, decodeSignature, encodeGraph, encodeSignature, nodeOf } from "./graph.js";
@@ -129,7 +130,7 @@ function formatOf(document: Located): TfjsModel["format"] {
   if (!isObject(topology.value) || (format !== "graph-model" && format !== "layers-model"))
     throw refusal(at, JSON.stringify(value ?? null), `"graph-model" or "layers-model"`);
   const other = keys.find((key) => (format === "graph-model" ? !GRAPH_KEYS.has(key) : key === "node"));
-  if (other !== undefined) throw refusal(topology.at, `${shown(other)} in a ${format}`, "one model");
+  if (other !== undefined) throw refusal(topology.at, `${quoted(other)} in a ${format}`, "one model");
   return format;
 }
 
@@ -161,20 +162,20 @@ function expectEntryPoint(document: Located, { nodes, signature, weights }: Entr
   const operators = new Map(nodes.map(({ name, op }) => [name, op]));
   for (const [key, { name }] of signature.inputs)
     if (!operators.get(nodeOf(name))?.startsWith("Placeholder"))
-      throw refusal(at, `the input ${shown(key)} at ${shown(name)}`, "a placeholder of the graph");
+      throw refusal(at, `the input ${quoted(key)} at ${quoted(name)}`, "a placeholder of the graph");
   expectInputShapes(at, nodes, signature);
   const seen = new Set<string>();
   for (const [key, { name }] of signature.outputs) {
     if (!operators.has(nodeOf(name)))
-      throw refusal(at, `the output ${shown(key)} at ${shown(name)}`, "a node of the graph");
+      throw refusal(at, `the output ${quoted(key)} at ${quoted(name)}`, "a node of the graph");
     // `NAME` is `NAME:0`.
     const value = /:\d+$/.test(name) ? name : `${name}:0`;
-    if (seen.has(value)) throw refusal(at, `two outputs at ${shown(name)}`, "one");
+    if (seen.has(value)) throw refusal(at, `two outputs at ${quoted(name)}`, "one");
     seen.add(value);
   }
   for (const name of weights.keys())
     if ((operators.get(name) ?? "Const") !== "Const")
-      throw refusal(at, `a weight ${shown(name)}, which a ${operators.get(name)} computes`, "one source");
+      throw refusal(at, `a weight ${quoted(name)}, which a ${operators.get(name)} computes`, "one source");
 }
 
 /**
@@ -191,7 +192,7 @@ function expectInputShapes(at: string, nodes: TfjsGraphModel["nodes"], { inputs 
     if (!stated || (!stated.some(isOpen) && (!held || held.length === stated.length))) continue;
     throw refusal(
       at,
-      `the input ${shown(key)} of shape ${formatShape(stated)} in the signature and ${held ? formatShape(held) : "any"} at its placeholder`,
+      `the input ${quoted(key)} of shape ${formatShape(stated)} in the signature and ${held ? formatShape(held) : "any"} at its placeholder`,
       "the same sizes",
       "convert the model again with images of one size",
     );
@@ -213,10 +214,10 @@ function expectNames(metadata: Located, { outputs }: TfjsSignature): void {
     return key === name || (typeof key === "string" && name === info.name && !outputs.has(key));
   });
   if (agree && keys.length === names.length && new Set(keys).size === keys.length) return;
-  const expected = names.map(([name]) => shown(name)).slice(0, 20);
+  const expected = names.map(([name]) => quoted(name)).slice(0, 20);
   throw refusal(
     at,
-    `output names that differ from the signature's: ${shown(JSON.stringify(value))}`,
+    `output names that differ from the signature's: ${quoted(JSON.stringify(value))}`,
     `the signature's names, in its order: ${expected.join(", ")}`,
     "remove structuredOutputKeys, or rename the outputs in the signature",
     "unsupported",
@@ -224,10 +225,6 @@ function expectNames(metadata: Located, { outputs }: TfjsSignature): void {
 }
 
 type Entry = Pick<TfjsGraphModel, "nodes" | "signature" | "weights">;
-
-function shown(name: string): string {
-  return JSON.stringify(name.slice(0, 80));
-}
 
 function text<K extends string>(document: Located, key: K): { readonly [P in K]?: string } {
   const found = member(document, key);

@@ -1,3 +1,4 @@
+import { quoted } from "../../../core/text.js";
 import {
   asBoolean,
   asInteger,
@@ -146,8 +147,7 @@ export function decodeGraph(topology: Located): readonly TfjsNode[] {
   const nodes = elements(member(topology, "node")).map(decodeNode);
   const names = new Set<string>();
   for (const { name } of nodes) {
-    if (names.has(name))
-      throw refusal(topology.at, `two nodes named ${JSON.stringify(name.slice(0, 80))}`, "unique node names");
+    if (names.has(name)) throw refusal(topology.at, `two nodes named ${quoted(name)}`, "unique node names");
     names.add(name);
   }
   for (const node of nodes) {
@@ -177,7 +177,7 @@ const REFERENCE = /^\^?(?!__proto__(:|$))[^:^]+(:\d+)?$/;
 
 function expectReference(reference: string, at: string, form: RegExp): void {
   if (form.test(reference)) return;
-  const found = `the name ${JSON.stringify(reference.slice(0, 80))}`;
+  const found = `the name ${quoted(reference)}`;
   throw refusal(at, found, "a node's name, which has no colon, or `NAME:0`", "convert the model again");
 }
 
@@ -189,7 +189,7 @@ function expectDataFirst({ op, inputs }: TfjsNode, at: string): void {
   const first = inputs.findIndex((input) => input.startsWith("^"));
   const isLast = inputs.slice(first).every((input) => input.startsWith("^"));
   if (first < 0 || (isLast && !VARIADIC.test(op))) return;
-  const found = `the control input ${JSON.stringify((inputs[first] ?? "").slice(0, 80))} of ${op.slice(0, 40)}`;
+  const found = `the control input ${quoted(inputs[first] ?? "")} of ${op.slice(0, 40)}`;
   throw refusal(
     at,
     found,

@@ -1,4 +1,5 @@
 import { InputError, type InputErrorCode } from "../../../core/errors.js";
+import { quoted } from "../../../core/text.js";
 
 /** An unusable TensorFlow.js model: `subject` is the file, with the place in it. */
 export function refusal(
@@ -56,8 +57,7 @@ export function expectModest(json: Uint8Array, subject: string): void {
 }
 
 function expectNew(names: Set<string> | undefined, name: string, subject: string): void {
-  if (names?.has(name))
-    throw refusal(subject, `the key ${JSON.stringify(name.slice(0, 80))} twice in one object`, "one");
+  if (names?.has(name)) throw refusal(subject, `the key ${quoted(name)} twice in one object`, "one");
   names?.add(name);
 }
 

@@ -1,4 +1,5 @@
 /** The topology of a Keras model: which layer is called on which values. */
+import { quoted } from "../../../core/text.js";
 import { inOrder } from "../onnx/model.js";
 import { arrayOf, isObject, type Json, type JsonObject, objectOf, refusal } from "./json.js";
 import type { StoredTensor, TfjsLayersModel } from "./model.js";
@@ -36,7 +37,7 @@ export function readTopology(model: TfjsLayersModel, subject: string): Topology 
   if (nested)
     throw refusal(
       subject,
-      `a nested model as layer ${JSON.stringify(nameOf(nested).slice(0, 80))}`,
+      `a nested model as layer ${quoted(nameOf(nested))}`,
       "a flat list of layers",
       "put the inner model's layers into the outer one",
       "unsupported",
@@ -59,11 +60,10 @@ export function readTopology(model: TfjsLayersModel, subject: string): Topology 
     if (shape !== undefined && (earlier ?? size ?? null) !== null)
       throw refusal(
         subject,
-        `the batch_shape of Keras 3 and that of Keras 2 for layer ${JSON.stringify(name.slice(0, 80))}`,
+        `the batch_shape of Keras 3 and that of Keras 2 for layer ${quoted(name)}`,
         "one",
       );
-    if (names.has(name))
-      throw refusal(subject, `two layers named ${JSON.stringify(name.slice(0, 80))}`, "unique layer names");
+    if (names.has(name)) throw refusal(subject, `two layers named ${quoted(name)}`, "unique layer names");
     names.add(name);
   }
   if (root.class_name === "Sequential") return sequential(layers);
@@ -86,7 +86,7 @@ function expectPlain(key: string, subject: string): void {
   if (/^[a-z][a-z0-9]*(_[a-z][a-z0-9]*)*$/.test(key)) return;
   throw refusal(
     subject,
-    `the key ${JSON.stringify(key.slice(0, 80))}`,
+    `the key ${quoted(key)}`,
     "keys of lower-case words, which tfjs and Keras read alike",
   );
 }
@@ -137,7 +137,7 @@ function expectCallsInOrder(
     if (round < (latest.get(call.layer) ?? 0))
       throw refusal(
         subject,
-        `call ${JSON.stringify(call.value.slice(0, 80))}, which tfjs makes before an earlier call of the layer`,
+        `call ${quoted(call.value)}, which tfjs makes before an earlier call of the layer`,
         "calls in the order in which their inputs are computed",
       );
     latest.set(call.layer, round);
@@ -202,11 +202,7 @@ function functional(
       const inputs = referencesIn(node).map((reference) => valueName(reference, subject));
       // tfjs does not make such a call, nor count it.
       if (inputs.length === 0)
-        throw refusal(
-          subject,
-          `layer ${JSON.stringify(base.layer.slice(0, 80))} called without inputs`,
-          "inputs",
-        );
+        throw refusal(subject, `layer ${quoted(base.layer)} called without inputs`, "inputs");
       const named = isObject(node) ? [node.kwargs] : arrayOf(node).map((reference) => arrayOf(reference)[3]);
       return { ...base, value: `${base.layer}#${call}`, inputs, hasArguments: named.some(areArguments) };
     });
@@ -287,11 +283,7 @@ export function layerWeights(
   for (const [name, { tensor, stored }] of weights) {
     const place = places.get(name) ?? placeOf(name);
     if (named.has(place))
-      throw refusal(
-        subject,
-        `a second weight ${JSON.stringify(name.slice(0, 80))} for ${JSON.stringify(place.slice(0, 80))}`,
-        "one",
-      );
+      throw refusal(subject, `a second weight ${quoted(name)} for ${quoted(place)}`, "one");
     named.set(place, stored ? { ...tensor, stored } : tensor);
   }
   return named;

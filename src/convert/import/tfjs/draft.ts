@@ -1,5 +1,6 @@
 import { InputError } from "../../../core/errors.js";
 import type { Tensor } from "../../../core/tensor.js";
+import { quoted } from "../../../core/text.js";
 import {
   float,
   ints,
@@ -87,7 +88,7 @@ function expectNew({ subject, constants, writers }: Draft, name: string): void {
   throw new InputError({
     code: "format",
     subject,
-    found: `two values named ${JSON.stringify(name.slice(0, 80))}`,
+    found: `two values named ${quoted(name)}`,
     expected: "unique names",
     remedy: "convert the model again",
   });

@@ -1,5 +1,6 @@
 import { InputError } from "../../../core/errors.js";
 import type { DType } from "../../../core/tensor.js";
+import { quoted } from "../../../core/text.js";
 import { inOrder, type OnnxDimension, type OnnxModel, type OnnxValue } from "../../formats/onnx/model.js";
 import { nodeOf } from "../../formats/tfjs/graph.js";
 import { arrayOf } from "../../formats/tfjs/json.js";
@@ -109,7 +110,7 @@ function weightOf({ name }: TfjsNode, weights: TfjsGraphModel["weights"], subjec
   throw new InputError({
     code: "format",
     subject,
-    found: `a constant ${JSON.stringify(name.slice(0, 80))} without values`,
+    found: `a constant ${quoted(name)} without values`,
     expected: "a weight of its name in the weights manifest",
     remedy: "convert the model again",
   });
@@ -148,11 +149,7 @@ function translateLayers(model: TfjsLayersModel, subject: string): OnnxModel {
   const byValue = new Map<string, LayerCall>();
   for (const call of calls) {
     if (byValue.has(call.value))
-      throw malformed(
-        subject,
-        `two layers named ${JSON.stringify(call.layer.slice(0, 80))}`,
-        "unique layer names",
-      );
+      throw malformed(subject, `two layers named ${quoted(call.layer)}`, "unique layer names");
     byValue.set(call.value, call);
   }
   const inputs: OnnxValue[] = [];
@@ -161,7 +158,7 @@ function translateLayers(model: TfjsLayersModel, subject: string): OnnxModel {
     if (missing !== undefined)
       throw malformed(
         subject,
-        `${JSON.stringify(missing.slice(0, 80))} as the input of ${JSON.stringify(call.layer.slice(0, 80))}`,
+        `${quoted(missing)} as the input of ${quoted(call.layer)}`,
         "a layer of the model",
       );
     if (call.className === "InputLayer") inputs.push(layerInput(call));
