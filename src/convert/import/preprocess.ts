@@ -43,7 +43,7 @@ export function preprocessing(
       [order, scale, shift] = [moved(order), moved(scale), moved(shift)];
     } else unknown.push(nameOf(step));
   }
-  // What was read as nothing between steps that cancel could be anything at the numbers in between.
+  // Between steps that cancel, an operator that was skipped as having no effect may have one.
   const [first] = steps.filter((step) => step.constants.bias);
   if (first && unknown.length === 0 && isUnchanged({ scale, shift })) unknown.push(nameOf(first));
   const { layout = NCHW } = raw.reading ?? {};

@@ -32,7 +32,7 @@ interface JoinedLayer {
 
 /**
  * Joins two streams of layer outputs by exact name, and yields each wanted layer as soon as both sides have it. Two
- * backends in network order advance in step, and nothing is held; a side that runs ahead has its values copied, since
+ * backends in network order advance in step, and nothing is kept; a side that runs ahead has its values copied, since
  * backends may use a tensor's memory again. What either side never yields is never yielded here: the caller compares
  * names.
  */

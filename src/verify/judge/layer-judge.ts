@@ -321,7 +321,7 @@ export function layerJudge(
   const deviations = new Set(candidate.structure?.map(({ layer }) => layer));
   const shown = new Set(candidate.backend.layers);
   const others = weights?.faults.filter(({ layer }) => shown.has(layer)) ?? [];
-  // What is known from constants needs no values.
+  // A fault that the constants show needs no values.
   const known = new Set(others.flatMap(({ layer, cause }) => (cause === undefined ? [] : layer)));
   const isKnown = (layer: string): boolean => known.has(layer) || weights?.ofOneCause?.has(layer) === true;
   let local: LocalJudge | undefined;

@@ -133,7 +133,7 @@ const ORANGE = [255, 166, 60].map((level) => level / 255);
 
 /** Pixels from 0 to 1, image by image. */
 const KINDS: readonly ((place: Place) => number)[] = [
-  // Noise, of all levels: another for every file.
+  // Noise of all levels, different for every file.
   ({ channel, row, column, noise }) => noise(channel, row, column),
   // Saturated colours in blocks of 1 to 16 pixels: nothing reaches larger values.
   ({ channel, row, column, height, noise }) => {
@@ -143,11 +143,11 @@ const KINDS: readonly ((place: Place) => number)[] = [
   () => 1,
   () => 0,
   ({ channel }) => ORANGE[channel] ?? 0,
-  // One colour, of its own for every file too.
+  // One colour, also different for every file.
   ({ channel, noise }) => noise(channel, 0, 0),
 ];
 
-/** Another for every file, which cannot be made for the images that it is going to run on. */
+/** Different for every file, so that no file can be made for the images that it will run on. */
 function seedOf({ sha256 = "1" }: Party): number {
   return Number.parseInt(sha256.slice(0, 8), 16);
 }

@@ -104,7 +104,7 @@ export function perChannel(tensor: Tensor, { rank, channels }: Form): Tensor<"fl
   if (!alongChannels || (length !== 1 && length !== channels)) return undefined;
   const values = toReal(tensor, "constant").data;
   const data = Float32Array.from({ length: channels }, (_, index) => values[length === 1 ? 0 : index] ?? 0);
-  // What is a factor without rounding only after its own rounding is another function.
+  // A number whose rounding to float32 makes it an exact factor is another factor.
   if (data.some((value, index) => value !== values[length === 1 ? 0 : index] && isExactFactor(value)))
     return undefined;
   return { ...tensor, dtype: "float32", shape: [channels], data };
@@ -296,7 +296,7 @@ const MAX_EXPANDED = 1 << 16;
 /** Zeros of a constant shape, or another value. Only short lists are of use. */
 export const readConstantOfShape: OperatorReader = ({ node, inputs }) => {
   const shape = numbers(inputs[0]);
-  // No sizes are those of a single number.
+  // An empty list is the shape of a single number.
   const [length = 1, ...rest] = shape ?? [];
   const value = node.attributes.get("value");
   const fill: Tensor =

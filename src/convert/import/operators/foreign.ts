@@ -123,11 +123,11 @@ export interface Form {
    * after an operator that differs from its layer, which is the finding.
    */
   readonly intended?: Size2d | undefined;
-  /** Whether this is only likely, because an unknown operator before it may have changed the axes. */
+  /** Whether this is only a guess, because an unknown operator before it may have changed the axes. */
   readonly isGuess?: boolean;
 }
 
-/** Another form of the same value, as sure as this one. */
+/** Another form of the same value, as certain as this one. */
 export function inForm({ channels, isGuess }: Form, rank: Form["rank"]): Form {
   return { rank, channels, ...(isGuess ? { isGuess } : {}) };
 }

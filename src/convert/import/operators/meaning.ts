@@ -33,7 +33,7 @@ export function meaning(site: OperatorSite, index: number): Value {
   const isMean = isKind(value.node, "globalAvgPool") && !nodes.includes(value.node);
   if (isSized && !isMean) return unknown(site, site.node.opType);
   if (nodes.includes(value.node)) return value;
-  // One that is an operand in another shape, or with another constant, is as sure as that.
+  // A result that is an operand in another shape, or with another constant, is as certain as the operand.
   const isGuess = nodes.some(({ inputs, form }) => inputs === value.node.inputs && form.isGuess);
   const form: Form = isGuess ? { ...value.node.form, isGuess } : sureForm(value.node);
   return form === value.node.form ? value : { ...value, node: { ...value.node, form } };
@@ -68,7 +68,7 @@ const OF_SEVERAL: ReadonlySet<string> = new Set([
   ],
 ]);
 
-/** Of which Keras has layers that take more. */
+/** Operators of two operands, whose Keras layers take more. */
 const OF_TWO: ReadonlySet<string> = new Set(["Sub", "Mul", "Div"]);
 
 /** Constants that follow from the sizes of activations: the same for all images only as far as those are. */
@@ -91,7 +91,7 @@ function withSizes(value: ConstantValue): Value {
   return { ...value, tensor };
 }
 
-/** A shape with only those sizes that are sure: where operands of several shapes are combined, the largest count. */
+/** A shape with only those sizes that are certain: where operands of several shapes are combined, the largest count. */
 function sureForm({ op, inputs, form }: ForeignNode): Form {
   const guess: Form = { ...form, isGuess: true };
   if (form.isGuess) return form;
@@ -228,7 +228,7 @@ function layoutOfReshape(site: OperatorSite): Layout | undefined {
 /** Operators along one axis, by default the first. */
 const ALONG_AXIS: ReadonlySet<string> = new Set(["Concat", "Gather"]);
 
-/** The numbers that make a function another one, where they are not the operator's defaults. */
+/** The attributes that change a function, if they differ from the operator's defaults. */
 function numbersOf({ node, inputs }: OperatorSite): readonly string[] {
   const slope = node.opType === "PRelu" ? asTensor(inputs[1]) : undefined;
   const shared = slope && uniform(slope);
@@ -248,7 +248,7 @@ function unknown(site: OperatorSite, opType: string): Value {
   const { node, inputs, output } = site;
   const nodes = inputs.flatMap((value) => (value?.kind === "node" ? value.node : []));
   const [first] = nodes;
-  // The shape of what is not known may depend on the images, as that of NonZero does.
+  // The shape of an unknown value may depend on the images, as NonZero's does.
   const isShape = node.opType === "Shape" || node.opType === "Size";
   if (!first || (isShape && !isKind(first, "other"))) return { kind: "shape" };
   const axes = ALONG_AXIS.has(opType) ? [int(node, "axis", 0)] : attributeOrInput(site, "axes", 1);

@@ -67,7 +67,7 @@ export const readReshape: OperatorReader = (site) => {
 export const readSqueeze: OperatorReader = (site) => {
   const given = attributeOrInput(site, "axes", 1);
   if (!given && site.inputs[1]) return undefined;
-  // No axes are all of size 1.
+  // An empty list of axes means all axes of size 1.
   const axes = given?.length === 0 ? undefined : given;
   const tensor = asTensor(site.inputs[0]);
   const rest = <Item>(sizes: readonly Item[]): readonly Item[] => {

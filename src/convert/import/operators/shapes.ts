@@ -172,7 +172,7 @@ export function chosenSizes({ node, inputs }: OperatorSite): Value | undefined {
 /** A list of more than one whole number. */
 function isList(value: Value | undefined): boolean {
   const tensor = asTensor(value);
-  // Others than safe integers may be equal as numbers.
+  // Different integers beyond 2^53 may be equal as numbers.
   const isExact = (value: number | bigint): boolean => Number.isSafeInteger(Number(value));
   if (tensor)
     return (
@@ -286,6 +286,6 @@ const ARITHMETIC: Readonly<Record<string, (a: bigint, b: bigint) => bigint | und
   Sub: (a, b) => a - b,
   Mul: (a, b) => a * b,
   Div: (a, b) => (b === 0n ? undefined : a / b),
-  // Of other signs, the result depends on an attribute.
+  // For operands of opposite signs, the result depends on an attribute.
   Mod: (a, b) => (a >= 0n && b > 0n ? a % b : undefined),
 };
