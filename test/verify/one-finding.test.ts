@@ -2,7 +2,14 @@ import { describe, expect, it } from "vitest";
 import { IMAGENET } from "../../src/convert/export/options.js";
 import { lowerToTfjs } from "../../src/convert/export/tfjs-graph-model.js";
 import { lowerToTfjsLayers } from "../../src/convert/export/tfjs-layers-model.js";
-import { float, int, type OnnxModel, type OnnxNode, onnxNode } from "../../src/convert/formats/onnx/model.js";
+import {
+  float,
+  int,
+  ints,
+  type OnnxModel,
+  type OnnxNode,
+  onnxNode,
+} from "../../src/convert/formats/onnx/model.js";
 import { encodeTfjs } from "../../src/convert/formats/tfjs/codec.js";
 import type { Checkpoint } from "../../src/convert/open/checkpoint.js";
 import type { NamedBytes } from "../../src/core/bytes.js";
@@ -18,6 +25,7 @@ import { tinyCheckpoint } from "../mutation/families.js";
 import {
   fedBy,
   floats,
+  followed,
   gelu,
   generalisedMean,
   multiplied,
@@ -240,6 +248,42 @@ describe("one mistake in several layers is one fault", () => {
     const { faults } = await verify(await opened(rewriteOnnx(honest, edit)));
     expect(faults).toMatchObject([{ layer: "conv2.0.gate[1].gate_activation", kind: "structure", streams }]);
     expect(faults[0]?.explanation).toContain("Softmax");
+  });
+
+  it("what is done to the images, in a file whose end is flattened by a Reshape", async () => {
+    const edit: OnnxEdit = (model) =>
+      fedBy(
+        [onnxNode("turned", "ReduceMean", ["images"], { axes: ints(1) })],
+        "turned",
+      )(
+        replaced(
+          "global_avgpool.flatten",
+          (node) => [onnxNode(node.outputs[0] ?? "", "Reshape", [node.inputs[0] ?? "", "shape"])],
+          { shape: wholes(0, -1) },
+        )({ ...model, opset: 13, metadata: new Map() }),
+      );
+    const { faults } = await verify(await opened(rewriteOnnx(honest, edit)));
+    expect(faults.map(({ layer }) => layer)).toEqual(["images"]);
+  });
+
+  it("a generalised mean by powers before the pool and behind its flattening", async () => {
+    const edit: OnnxEdit = (model) =>
+      followed("global_avgpool.flatten", (before) => [
+        onnxNode("global_avgpool.flatten", "Pow", [before, "root"]),
+      ])(
+        replaced(
+          "global_avgpool",
+          (node) => [
+            onnxNode("positive", "Clip", [node.inputs[0] ?? "", "least"]),
+            onnxNode("cubed", "Pow", ["positive", "power"]),
+            { ...node, inputs: node.inputs.with(0, "cubed") },
+          ],
+          { least: scalar(1e-6), power: scalar(3), root: scalar(1 / 3) },
+        )({ ...model, metadata: new Map() }),
+      );
+    const { faults } = await verify(await opened(rewriteOnnx(honest, edit)));
+    expect(faults).toMatchObject([{ layer: "global_avgpool", kind: "structure" }]);
+    expect(faults[0]?.explanation).toMatch(/Pow before it and Pow after it/);
   });
 
   it("an instance norm before the sum, not after it", async () => {

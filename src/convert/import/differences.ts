@@ -24,9 +24,9 @@ export interface Difference {
   readonly expected: string;
   /**
    * Which difference it is, if others depend on that: operators after the layer, a gate's weights in one stream, or the
-   * second place of a layer that was moved.
+   * second place of one that is in two, such as a layer that was moved.
    */
-  readonly kind?: "inserted" | "own-weights" | "moved";
+  readonly kind?: "inserted" | "own-weights" | "second";
 }
 
 export function difference(

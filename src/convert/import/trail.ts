@@ -135,20 +135,41 @@ interface Noted {
   readonly inserted?: { readonly nodes: readonly ForeignNode[]; readonly where: "before" | "after" };
 }
 
-/** All differences. A layer that is missing in one place of a block and inserted in another was moved. */
+/**
+ * All differences. A layer that is missing in one place of a block and inserted in another was moved. Operators before a layer and behind it, or
+ * behind its flattening, belong together, such as the powers of a generalised mean.
+ */
 function differencesOf(noted: readonly Noted[], skipped: ReadonlySet<string>): readonly Difference[] {
   const isMoved = ({ layer: { name, block, op } }: Noted, { layer, inserted }: Noted): boolean =>
     skipped.has(name) &&
     block === layer.block &&
     inserted?.nodes.length === 1 &&
     inserted.nodes[0]?.op.kind === op.kind;
+  const isAround = (before: Noted, { layer, inserted }: Noted): boolean =>
+    before.inserted?.where === "before" &&
+    inserted?.where === "after" &&
+    (layer === before.layer || (layer.op.kind === "flatten" && layer.inputs[0] === before.layer.name));
   return noted.flatMap((one, at) => {
+    const around = noted.findIndex((each) => isAround(one, each) || isAround(each, one));
+    if (around >= 0) {
+      const [before, after] = (around > at ? [one, noted[around]] : [noted[around], one]).map((each) =>
+        namesOf(each?.inserted?.nodes ?? []),
+      );
+      return [
+        difference(
+          one.layer,
+          `${before} before it and ${after} after it`,
+          "none",
+          around < at ? "second" : undefined,
+        ),
+      ];
+    }
     const other = noted.findIndex((each) => isMoved(one, each) || isMoved(each, one));
     const [lost, found] = one.inserted ? [noted[other], one] : [one, noted[other]];
     if (!lost || !found?.inserted) return one.differences();
     const place = `${nameOfKind(lost.layer.op.kind)} ${found.inserted.where} ${found.layer.name}`;
     return [
-      difference(one.layer, place, `one after ${lost.layer.inputs[0]}`, other < at ? "moved" : undefined),
+      difference(one.layer, place, `one after ${lost.layer.inputs[0]}`, other < at ? "second" : undefined),
     ];
   });
 }

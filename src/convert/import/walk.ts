@@ -42,6 +42,8 @@ export function walk(layers: LayerGraph, foreign: ForeignGraph, blocks: readonly
   const aligned = alignedBlocks(layers, blocks);
   const noteLost = lostStreams(trail, aligned);
   const isLost = lostBlocks(layers, aligned);
+  // Operators before the network are findings of their own.
+  const isOtherInput = (foreign.preprocess?.unknown.length ?? 0) > 0;
   for (const layer of layers.nodes) {
     if (layer.op.kind === "input") trail.accept(layer, foreign.input);
     else if (isLost(layer)) skipBlock(trail, layer);
@@ -49,7 +51,7 @@ export function walk(layers: LayerGraph, foreign: ForeignGraph, blocks: readonly
     else if (trail.anchors.get(layer.name) === "absent") noteLost(layer);
     else if (layer.op.kind === "scale") matchProduct(trail, layer);
     else if (layer.op.kind === "batchNorm") matchBatchNorm(trail, layer);
-    else matchUnary(trail, layer);
+    else matchUnary(trail, layer, isOtherInput);
     passInserted(trail, layer);
   }
   const { found, absorbed, products, factors, unnamed, afterInserted, skipped } = trail;
@@ -65,7 +67,7 @@ export function walk(layers: LayerGraph, foreign: ForeignGraph, blocks: readonly
   };
 }
 
-function matchUnary(trail: Trail, layer: LayerNode): void {
+function matchUnary(trail: Trail, layer: LayerNode, isOtherInput: boolean): void {
   const anchor = placed(trail, layer.name);
   const [input = ""] = layer.inputs;
   const source = trail.sourceOf(input);
@@ -89,7 +91,8 @@ function matchUnary(trail: Trail, layer: LayerNode): void {
   else if (instead) {
     // A missing global pool is the finding, or an unknown operator after which axes are a guess; the flattening after it
     // must not be a second one, although it is an unknown operator.
-    const isConsequence = source.form.rank === "map" || (source.form.isGuess && trail.findings().length > 0);
+    const isConsequence =
+      source.form.rank === "map" || (source.form.isGuess && (isOtherInput || trail.findings().length > 0));
     if (!isConsequence) trail.note(layer, nameOf(instead), nameOfKind("flatten"));
     trail.accept(layer, instead);
   } else recover(trail, layer, source);

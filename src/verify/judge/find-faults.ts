@@ -139,7 +139,7 @@ const MIN_SAME = 3;
 
 /**
  * Merges a difference of structure that several modules have, or all layers of an operation, into one fault, at the
- * first of them, and that of a layer that was moved, which is found in two places.
+ * first of them, and one that is found in two places, such as a layer that was moved.
  */
 function mergeEverywhere(
   { nodes }: LayerGraph,
@@ -150,7 +150,7 @@ function mergeEverywhere(
   const differenceOf = differencesOf(faults, explanations, layersByName);
   return faults.flatMap((fault) => {
     const same = faults.filter((other) => differenceOf(other) === differenceOf(fault));
-    const first = same.filter(({ difference }) => difference !== "moved");
+    const first = same.filter(({ difference }) => difference !== "second");
     const group = first.length > 0 ? first : same;
     if (!group.includes(fault)) return [];
     const layers = new Set(group.map(({ layer }) => layer));

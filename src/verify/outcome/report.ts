@@ -112,7 +112,7 @@ export interface Fault {
 /** A fault before those of several streams are merged (`mergeFaults`), with what that and other faults depend on. */
 export interface FaultDraft extends Fault {
   /** Which difference of structure it is; `quantised`: of an activation. */
-  readonly difference?: "inserted" | "own-weights" | "moved" | "quantised";
+  readonly difference?: "inserted" | "own-weights" | "second" | "quantised";
   /** The explanation without what was measured in its stream; default: all of it. */
   readonly says?: string;
 }

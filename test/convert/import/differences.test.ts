@@ -371,7 +371,7 @@ describe("a difference is a finding", () => {
     };
     expect(findings(moved, "osnet_ain_x0_25")).toEqual([
       { layer: norm, ...difference },
-      { layer: "conv2.0", ...difference, kind: "moved" },
+      { layer: "conv2.0", ...difference, kind: "second" },
     ]);
   });
 
@@ -388,7 +388,7 @@ describe("a difference is a finding", () => {
     const difference = { found: `an instance norm before ${sum}`, expected: `one after ${sum}` };
     expect(findings(moved, "osnet_ibn_x1_0")).toEqual([
       { layer: sum, ...difference },
-      { layer: norm, ...difference, kind: "moved" },
+      { layer: norm, ...difference, kind: "second" },
     ]);
   });
 

@@ -190,7 +190,7 @@ describe("mergeFaults, of layers", () => {
       const explanation = `found an instance norm before ${block}, expected one after ${block}.conv3`;
       const fault = { kind: "structure", margin: null, explanation } as const;
       return [
-        { ...fault, layer: `${block}.add`, difference: "moved" },
+        { ...fault, layer: `${block}.add`, difference: "second" },
         { ...fault, layer: `${block}.IN` },
       ];
     });
