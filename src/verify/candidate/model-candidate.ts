@@ -261,7 +261,7 @@ export function runnableCandidate(
     model: onnx,
     values: located.values,
     match,
-    isHalf: half.precision !== undefined,
+    ...half,
     chosen: output,
   });
   const results = accounted.outputs.map(({ layer }) => layer);

@@ -8,6 +8,7 @@ import {
 } from "../../convert/formats/onnx/model.js";
 import { type GraphMatch, INNER, type OutputOperation } from "../../convert/import/match.js";
 import { InputError } from "../../core/errors.js";
+import { type FloatDType, isHalf } from "../../core/tensor-cast.js";
 import { type Fault, layerFault } from "../outcome/report.js";
 
 /**
@@ -47,8 +48,8 @@ interface OutputSource {
   readonly values: ReadonlyMap<string, string>;
   /** The structural match; undefined if it is not this network's. */
   readonly match: GraphMatch | undefined;
-  /** Whether values are in half precision, so that a narrowing cast loses nothing. */
-  readonly isHalf: boolean;
+  /** The type of values in half precision, to which a cast loses nothing. */
+  readonly precision?: FloatDType;
   /** The output to judge; default: the first. */
   readonly chosen?: string | undefined;
 }
@@ -221,12 +222,12 @@ interface Values {
   readonly producers: ReadonlyMap<string, OnnxNode>;
 }
 
-function account({ match, isHalf }: OutputSource, values: Values, name: string): Account {
+function account({ match, precision }: OutputSource, values: Values, name: string): Account {
   const matched = match?.outputs.find((output) => output.name === name);
-  const way = wayTo(values, name, isHalf);
+  const way = wayTo(values, name, precision);
   const layer = matched?.layer ?? way.layer;
   if (layer === undefined) return { layer, operations: undefined, between: way.between ?? "no layer" };
-  const loss = narrowing(values, name, isHalf, (match?.roundings.size ?? 0) > 0);
+  const loss = narrowing(values, name, precision, (match?.roundings.size ?? 0) > 0);
   if (loss !== undefined) return { layer, operations: undefined, between: loss };
   // If the structural match does not reach the output, but the names do, the layers are judged by name, and
   // the structural difference is a separate fault.
@@ -286,14 +287,14 @@ const PASSING: ReadonlySet<string> = new Set([
 function wayTo(
   { layers, producers }: Values,
   output: string,
-  isHalf: boolean,
+  precision: FloatDType | undefined,
 ): { readonly layer?: string; readonly between?: string } {
   const casts: OnnxNode[] = [];
   let name = output;
   // Iterative and limited, since a file may have a chain of any length, or a cycle.
   for (let steps = 0; steps <= producers.size; steps++) {
     const layer = layers.get(name);
-    if (layer !== undefined) return isHalf || !losesBits(casts) ? { layer } : { layer, between: "Cast" };
+    if (layer !== undefined) return losesBits(casts, precision) ? { layer, between: "Cast" } : { layer };
     const node = producers.get(name);
     const source = node?.inputs[0];
     if (!node || source === undefined) return { between: "a constant" };
@@ -311,7 +312,7 @@ function wayTo(
 function narrowing(
   { layers, producers }: Values,
   output: string,
-  isHalf: boolean,
+  precision: FloatDType | undefined,
   isQuantised: boolean,
 ): string | undefined {
   const seen = new Set<string>();
@@ -324,7 +325,7 @@ function narrowing(
     if (!node) continue;
     if (!isQuantised && QUANTISING.has(node.opType)) return node.opType;
     const along = node.opType === "Cast" ? [node, ...casts] : casts;
-    if (!isHalf && losesBits(along)) return "a Cast to fewer bits";
+    if (losesBits(along, precision)) return "a Cast to fewer bits";
     const read = SHAPED.has(node.opType) ? node.inputs.slice(0, 1) : node.inputs;
     pending.push(...read.map((input) => ({ name: input, casts: along })));
   }
@@ -343,15 +344,18 @@ const SHAPED: ReadonlySet<string> = new Set([...PASSING, "Expand", "ReduceL2", "
 /** Bits of mantissa by `TensorProto.DataType`: FLOAT, FLOAT16, DOUBLE, BFLOAT16. */
 const MANTISSA: Readonly<Record<number, number>> = { 1: 24, 10: 11, 11: 53, 16: 8 };
 
+const BITS_OF_HALF = { float16: 11, bfloat16: 8 } as const;
+
 /**
- * Whether consecutive casts go through a type of fewer bits than the last has; the last type is the output's own, and
- * visible.
+ * Whether consecutive casts go through a type of fewer bits than the last has, and than values in half precision have; the last
+ * type is the output's own, and visible.
  */
-function losesBits(casts: readonly OnnxNode[]): boolean {
+function losesBits(casts: readonly OnnxNode[], precision: FloatDType | undefined): boolean {
   const last = casts.at(-1);
   if (!last) return false;
   const bits = (node: OnnxNode): number => MANTISSA[targetOf(node.attributes.get("to"))] ?? 0;
-  return casts.some((cast) => bits(cast) === 0 || bits(cast) < bits(last));
+  const own = Math.min(bits(last), isHalf(precision) ? BITS_OF_HALF[precision] : Infinity);
+  return casts.some((cast) => bits(cast) === 0 || bits(cast) < own);
 }
 
 function targetOf(to: OnnxAttribute | undefined): number {

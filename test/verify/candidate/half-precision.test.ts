@@ -11,7 +11,7 @@ import { openVerification } from "../../../src/verify/open.js";
 import { verify } from "../../../src/verify/verify.js";
 import { withoutNames } from "../../mutation/candidates.js";
 import { tinyCheckpoint } from "../../mutation/families.js";
-import type { OnnxEdit } from "../../mutation/onnx-edits.js";
+import { followed, type OnnxEdit } from "../../mutation/onnx-edits.js";
 import { convert, openFixture, openReference, rewriteOnnx, SMALL, withTensor } from "../../support/osnet.js";
 
 describe("a float16 model", () => {
@@ -47,6 +47,23 @@ describe("a float16 model", () => {
       grounds: [`${report.weights?.rounded} of 316 constants have fewer bits than the checkpoint's`],
     });
   });
+});
+
+it.each([
+  ["conv2.0.conv1.relu", "structure"],
+  ["fc.2", "structure"],
+])("a float16 model that casts %s to bfloat16 and back is a fault there", async (layer, kind) => {
+  const checkpoint = tinyCheckpoint("block");
+  const bytes = rewriteOnnx(convert(checkpoint, { dtype: "float16" }), (model) =>
+    followed(layer, (before) => [
+      onnxNode("bfloat16", "Cast", [before], { to: int(16) }),
+      onnxNode(layer, "Cast", ["bfloat16"], { to: int(10) }),
+    ])({ ...model, metadata: new Map() }),
+  );
+  const { faults } = await verify(
+    await openVerification({ name: "half.onnx", bytes }, openReference(checkpoint), { size: SMALL }),
+  );
+  expect(faults).toMatchObject([{ layer, kind }]);
 });
 
 describe("a float16 model whose batch norms are products and sums", () => {

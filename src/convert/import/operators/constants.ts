@@ -164,9 +164,9 @@ export const readCast: OperatorReader = ({ node, inputs: [input, like], output, 
   if (input?.kind === "places") return dtype === "int64" ? input : undefined;
   if (input?.kind !== "node") return SIZE_DTYPES.has(dtype) ? input : undefined;
   if (!isFloatType(dtype)) return undefined;
-  if (isHalf) return input;
   const { node: source, narrowed } = input;
-  if (dtype === "float16" || dtype === "bfloat16") return { ...input, narrowed: dtype };
+  // In a network in half precision, values are float16 already.
+  if (dtype === "bfloat16" || (dtype === "float16" && !isHalf)) return { ...input, narrowed: dtype };
   return narrowed
     ? nodeValue(
         { kind: "other", opType: `Cast to ${narrowed} and back`, operands: [input] },
