@@ -2,7 +2,7 @@ import { filled } from "../../core/functions.js";
 import type { StateDict, Tensor } from "../../core/tensor.js";
 import { toFloat32 } from "../../core/tensor-cast.js";
 import { misreadings } from "../explain/weights.js";
-import { type ComparedConstants, type Deviation, isUniform } from "./relations.js";
+import { type ComparedConstants, type Deviation, isUniform, valuesOf } from "./relations.js";
 
 /**
  * Constants that differ without a pattern: other statistics, another epoch or another training run. A constant with a
@@ -194,10 +194,6 @@ function mistaken(tensor: Tensor<"float32">): readonly (() => Tensor)[] {
       }),
     ),
   ];
-}
-
-function valuesOf(found: Deviation["found"]): Float32Array {
-  return found ? toFloat32(found, "constant").data : new Float32Array();
 }
 
 function differenceOf(values: Float32Array, others: Float32Array): Float32Array {

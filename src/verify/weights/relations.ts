@@ -11,9 +11,11 @@ import { epsilonOfProducts, storedWithin } from "./expected.js";
 import {
   bitsOfSteps,
   inType,
+  isInSteps,
   NARROW,
   ROUNDED_BEFORE,
   rounding,
+  STEPPED,
   truncated,
   withRounded,
 } from "./roundings.js";
@@ -130,6 +132,14 @@ export function relationsOf(deviations: readonly Deviation[], stateDict: StateDi
           ? undefined
           : `the weights are rounded to ${bits()} bits`,
     },
+    ...STEPPED.flatMap((dtype) => [
+      rounded(`the weights are rounded to ${dtype}`, ({ expected, found }) =>
+        isInSteps(dtype, expected.values, valuesOf(found)),
+      ),
+      rounded(`the reference's weights are the candidate's, rounded to ${dtype}`, ({ expected, found }) =>
+        isInSteps(dtype, valuesOf(found), expected.values),
+      ),
+    ]),
     rounded(
       "the weights are stored in steps that are too wide, or in ranges that do not cover their values",
       isStoredWide,
@@ -175,12 +185,17 @@ function significantBits({ expected: { values }, found }: Deviation): number | u
     : undefined;
 }
 
+/** A candidate's constant as numbers; none if it has none. */
+export function valuesOf(found: Deviation["found"]): Float32Array {
+  return found ? toFloat32(found, "constant").data : new Float32Array();
+}
+
 /** Largest deviation from a common factor, relative to each value, as folding in float32 rounds. */
 const SAME_FACTOR = 2 ** -20;
 
 /** Whether all values of a candidate's constant, several, are the same. */
 export function isUniform({ found }: Deviation): boolean {
-  return found !== undefined && found.data.length > 1 && areEqual(toFloat32(found, "constant").data);
+  return found !== undefined && found.data.length > 1 && areEqual(valuesOf(found));
 }
 
 /** What all values have in common. */
@@ -190,7 +205,7 @@ function whole(deviation: Deviation): string | undefined {
     found,
   } = deviation;
   if (found?.data.length !== values.length || values.length < 2) return undefined;
-  const { data } = toFloat32(found, "constant");
+  const data = valuesOf(found);
   const [first = 0] = data;
   if (isUniform(deviation)) return `all are ${Number(first.toPrecision(6))}`;
   let at = 0;
@@ -216,7 +231,7 @@ const ROUGHLY_NARROW = 2 ** -5;
 /** Whether it is worth comparing all values with a constant. */
 function isRoughly({ found }: Deviation, values: ArrayLike<number>): boolean {
   if (found?.data.length !== values.length) return false;
-  const { data } = toFloat32(found, "constant");
+  const data = valuesOf(found);
   const step = Math.max(1, Math.floor(data.length / SAMPLES));
   const share = found.dtype === "float32" && !found.stored ? ROUGHLY : ROUGHLY_NARROW;
   let most = 0;
@@ -276,7 +291,9 @@ function isReferenceIn(
   { node, merged, role, isProduct, expected, found }: Deviation,
   stateDict: StateDict,
 ): boolean {
-  if (found?.dtype !== "float32" || found.stored || areEqual(expected.values)) return false;
+  if (found?.dtype !== "float32" || found.stored) return false;
+  // Of several equal values, such as those of a new layer, all numbers near them are rounded to them.
+  if (expected.values.length > 1 && areEqual(expected.values)) return false;
   const paths = isProduct
     ? [...Object.values(node.parameters), ...Object.values(merged?.parameters ?? {})]
     : [node.parameters[role] ?? ""];
@@ -322,7 +339,7 @@ function isStoredWide({ expected, found, is, problem }: Deviation): boolean {
   const stored = found?.stored;
   if (!found || !stored || stored.dtype === "float16") return problem === WIDE_STEPS && is(expected);
   if (typeof storedWithin(expected.values, stored) !== "string") return false;
-  const { data } = toFloat32(found, "constant");
+  const data = valuesOf(found);
   const end = stored.min + stored.scale * (stored.dtype === "uint8" ? 255 : 65_535);
   const [least, most] = [Math.min(stored.min, end), Math.max(stored.min, end)];
   const within = HALF * Math.abs(stored.scale);
@@ -342,7 +359,7 @@ function epsilonIn(deviations: readonly Deviation[], stateDict: StateDict): Rela
     for (const { node, role, isProduct, expected, found } of deviations) {
       if (role !== "weight" || !isProduct || node.op.kind !== "batchNorm") continue;
       if (found?.data.length !== expected.values.length) continue;
-      const { data } = toFloat32(found, node.name);
+      const data = valuesOf(found);
       const epsilon = epsilonOfProducts(node, node.op, stateDict, expected.values, data);
       if (epsilon !== undefined) shown.set(node, epsilon);
     }
@@ -397,7 +414,7 @@ function orderOf(deviation: Deviation): string | undefined {
     return `${what} are in reverse order`;
   if (input && inputs > 1 && reads((k) => k + (inputs - 1 - 2 * (Math.floor(k / taps) % inputs)) * taps))
     return `${input} are in reverse order`;
-  const order = rowOrder(values, toFloat32(found, "constant").data, rows);
+  const order = rowOrder(values, valuesOf(found), rows);
   return order && reads((k) => (order[Math.floor(k / size)] as number) * size + (k % size))
     ? `${what} are in another order`
     : undefined;

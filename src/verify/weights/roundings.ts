@@ -1,4 +1,5 @@
 import type { LayerNode, ParameterRole } from "../../arch/index.js";
+import { chooseQuantization, roundToStored } from "../../convert/formats/tfjs/manifest.js";
 import type { StoredTensor } from "../../convert/formats/tfjs/model.js";
 import type { DType, StateDict, Tensor } from "../../core/tensor.js";
 import { castFloat, toFloat32 } from "../../core/tensor-cast.js";
@@ -163,6 +164,36 @@ export function inType(tensor: StoredTensor, dtype: Narrow): StoredTensor | unde
   const narrow = castFloat(tensor, dtype, "constant");
   const { data } = toFloat32(narrow, "constant");
   return data.every((value, index) => value === tensor.data[index]) ? narrow : undefined;
+}
+
+/** Types that tfjs stores weights in as multiples of a step, from the least to the largest value. */
+export const STEPPED = ["uint8", "uint16"] as const;
+
+/** How far from a stored number a float32 may be, in steps: 2¹⁶ of them have roundings of 2⁻²⁴ of their range. */
+const OFF_STORED = 2 ** -5;
+
+/** Whether these values, rounded as tfjs stores them, are those. */
+export function isInSteps(
+  dtype: (typeof STEPPED)[number],
+  values: Float32Array,
+  rounded: Float32Array,
+): boolean {
+  const tensor = { dtype: "float32", shape: [values.length], data: values } as const;
+  const stored = chooseQuantization(tensor, dtype);
+  // The step of a single number is arbitrary.
+  const areEqual = values.every((value) => value === values[0]);
+  if (stored.dtype === "float16" || areEqual || rounded.length !== values.length) return false;
+  const { scale } = stored;
+  const nearest = roundToStored(tensor, stored).data;
+  return values.every((value, index) => {
+    const own = rounded[index] as number;
+    const steps = (own - (nearest[index] as number)) / scale;
+    // Of a value half way between two steps, either is the nearest.
+    return (
+      Math.abs(steps - Math.round(steps)) <= OFF_STORED &&
+      Math.abs(own - value) <= (0.5 + OFF_STORED) * Math.abs(scale)
+    );
+  });
 }
 
 /** Evenly spaced numbers, to which weights of a few bits are rounded. */

@@ -2,6 +2,8 @@ import { beforeAll, describe, expect, it } from "vitest";
 import type { OnnxOptions } from "../../../src/convert/export/onnx.js";
 import { decodeOnnx } from "../../../src/convert/formats/onnx/decode.js";
 import type { OnnxModel } from "../../../src/convert/formats/onnx/model.js";
+import { chooseQuantization, roundToStored } from "../../../src/convert/formats/tfjs/manifest.js";
+import { QUANTIZED_DTYPES, type QuantizedDType } from "../../../src/convert/formats/tfjs/model.js";
 import type { Checkpoint } from "../../../src/convert/open/checkpoint.js";
 import { liftCheckpoint } from "../../../src/convert/open/lift.js";
 import { openModel } from "../../../src/convert/open/open-file.js";
@@ -368,6 +370,36 @@ describe("a cause that constants have in common", () => {
       { explanation: expect.stringMatching(/^the weights are rounded to float32: /) },
     ]);
     expect(compareWeights(locatedInCheckpoint(tiny.graph, wide), wide, { results }).faults).toEqual([]);
+  });
+});
+
+describe("a checkpoint against its copy in fewer bits is one fault", () => {
+  /** As float16 has all numbers, and tfjs stores weights; some of the fixture's biases are single numbers. */
+  const rounded = (dtype: QuantizedDType): StateDict =>
+    new Map(
+      [...checkpoint.stateDict].map(([path, tensor]) => {
+        const isRounded = isDType(tensor, "float32") && (dtype === "float16" || tensor.shape.length > 1);
+        return [path, isRounded ? roundToStored(tensor, chooseQuantization(tensor, dtype)) : tensor];
+      }),
+    );
+  const explained = (own: StateDict, other: StateDict): readonly string[] => {
+    const { graph } = checkpoint;
+    const results = [graph.outputs.features];
+    return compareWeights(locatedInCheckpoint(graph, own), other, { results }).faults.map(
+      ({ cause, explanation }) => `${cause}: ${explanation.replace(/:.*/, "")}`,
+    );
+  };
+
+  it.each(QUANTIZED_DTYPES)("%s, of the reference", (dtype) => {
+    expect(explained(checkpoint.stateDict, rounded(dtype))).toEqual([
+      `weights-rounded: the reference's weights are the candidate's, rounded to ${dtype}`,
+    ]);
+  });
+
+  it("uint16, of the candidate", () => {
+    expect(explained(rounded("uint16"), checkpoint.stateDict)).toEqual([
+      "weights-rounded: the weights are rounded to uint16",
+    ]);
   });
 });
 
