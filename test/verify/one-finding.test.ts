@@ -38,7 +38,15 @@ import {
   wholes,
 } from "../mutation/onnx-edits.js";
 import { scaled } from "../mutation/scaled.js";
-import { convert, openFixture, openReference, rewriteOnnx, SMALL } from "../support/osnet.js";
+import {
+  convert,
+  openFixture,
+  openReference,
+  rewriteOnnx,
+  SMALL,
+  withTensor,
+  withValues,
+} from "../support/osnet.js";
 
 const checkpoint = tinyCheckpoint("block");
 const honest = convert(checkpoint);
@@ -118,6 +126,26 @@ describe("one mistake in several layers is one fault", () => {
     const [first, ...others] = await faultsOf(withEpsilon(0.03, 0.02));
     if (fold) expect(first?.explanation).toContain("of 12 of 13 folded batch norms is 0.03");
     expect(others.map(({ layer }) => layer)).toEqual(["conv3.bn"]);
+  });
+
+  it("the ε of all batch norms, with zeros for weights that it makes negligible", async () => {
+    const right = times(checkpoint, (path, i) => (path === "conv2.0.conv1.bn.weight" && i === 0 ? 1e-17 : 1));
+    const zeroed = ({ graph, stateDict }: Checkpoint): Uint8Array =>
+      rewriteOnnx(convert({ ...right, graph, stateDict }), (model) => ({
+        ...model,
+        graph: {
+          ...model.graph,
+          initializers: withTensor(model.graph.initializers, "conv2.0.conv1.bn.folded.weight", (tensor) =>
+            withValues(tensor, { 0: 0 }),
+          ),
+        },
+      }));
+    const faultsOf = async (of: Checkpoint): Promise<readonly string[]> =>
+      (await verify(await opened(zeroed({ ...of, stateDict: right.stateDict }), right))).faults.map(
+        ({ layer }) => layer,
+      );
+    expect(await faultsOf(withEpsilon(0.03))).toEqual(["conv1.bn"]);
+    expect(await faultsOf(checkpoint)).toEqual(["conv2.0.conv1.bn"]);
   });
 
   it("the ε of all batch norms, folded but for one", async () => {

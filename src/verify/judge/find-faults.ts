@@ -24,13 +24,37 @@ import {
 } from "./faults.js";
 import { rerunFaults } from "./reruns.js";
 
+/** The faults, and the missing layers that none of them explains. */
+interface Found {
+  readonly faults: readonly Fault[];
+  readonly missing: readonly LayerNode[];
+}
+
 /** The faults, each reported once, where it starts; and the missing layers that no other fault explains. */
 export function findFaults(
+  verification: Verification,
+  tolerance: Tolerance,
+  wanted: readonly LayerNode[],
+  comparison: Comparison,
+): Found {
+  const { weights } = verification;
+  const { ofZeros = [] } = weights ?? {};
+  if (!weights || ofZeros.length === 0) return faultsOf(verification, tolerance, wanted, comparison);
+  const without = {
+    ...weights,
+    faults: weights.faults.filter((fault) => !ofZeros.includes(fault)),
+    ofOneCause: new Set([...(weights.ofOneCause ?? []), ...ofZeros.map(({ layer }) => layer)]),
+  };
+  const others = faultsOf({ ...verification, weights: without }, tolerance, wanted, comparison);
+  return others.faults.length > 0 ? others : faultsOf(verification, tolerance, wanted, comparison);
+}
+
+function faultsOf(
   { graph, candidate, weights }: Verification,
   tolerance: Tolerance,
   wanted: readonly LayerNode[],
   { layers, outputs, misshapen, explanations }: Comparison,
-): { readonly faults: readonly Fault[]; readonly missing: readonly LayerNode[] } {
+): Found {
   const isOwn = ({ layer, explanation }: Fault): boolean =>
     !(weights?.withEpsilon?.has(layer) && explanation.startsWith("found epsilon "));
   const replaced = foldedInstead(graph, candidate.structure ?? [], weights?.faults ?? []);

@@ -3,9 +3,17 @@ import type { StoredTensor } from "../../convert/formats/tfjs/model.js";
 import { nameOfKind } from "../../convert/import/differences.js";
 import type { StateDict, Tensor } from "../../core/tensor.js";
 import { isDType, toReal } from "../../core/tensor-cast.js";
-import { explainedBy, type WeightsResult } from "../outcome/report.js";
+import { explainedBy, type Fault, type WeightsResult } from "../outcome/report.js";
 import { type ConstantFaults, explainConstants } from "./common-cause.js";
-import { differences, type Expected, hasWideSteps, trained, withinSteps, withSum } from "./constants.js";
+import {
+  differences,
+  type Expected,
+  hasWideSteps,
+  trained,
+  withinSteps,
+  withSum,
+  withTinyZeros,
+} from "./constants.js";
 import { allowedZeros, isRounded, refold, withLostTerms } from "./expected.js";
 import type { Located } from "./located.js";
 import { isOfProducts } from "./other-weights.js";
@@ -28,6 +36,8 @@ export interface WeightsComparison extends ConstantFaults {
    * The checkpoint with zeros for weights without effect that the model has as zeros; absent if there are none.
    */
   readonly withZeros?: StateDict;
+  /** Those of the faults that are zeros in place of tiny values: a file with any other has them because of that. */
+  readonly ofZeros?: readonly Fault[];
   /** In a file with quantised activations, layers whose biases are more than half a step off. */
   readonly biasesOff?: readonly string[];
 }
@@ -57,6 +67,7 @@ export function compareWeights(
     }),
   );
   const deviations: Deviation[] = [];
+  const ofZeros: Deviation[] = [];
   const zeros = allowedZeros(graph, stateDict, results);
   const foldings: HalfFolding[] = [];
   const biasesOff: string[] = [];
@@ -140,9 +151,11 @@ export function compareWeights(
       if (problem !== undefined && !actual && deviates) continue;
       // Its steps follow from those of the activation, whatever they do to it.
       const isOfActivation = shown?.quantised !== undefined && role === "bias" && rounding !== undefined;
+      const lenient = mayBeZero ? withTinyZeros(wanted, actual) : wanted;
+      const isOfZeros = lenient !== wanted && !differences(lenient, actual, rounding ? 0 : ulps, node.name);
       if (problem !== undefined && isOfActivation) biasesOff.push(node.name);
       else if (problem !== undefined)
-        deviations.push({
+        (isOfZeros ? ofZeros : deviations).push({
           node,
           merged,
           isProduct,
@@ -152,7 +165,8 @@ export function compareWeights(
           found: actual,
           problem,
           is: (other, tensor = actual) =>
-            other !== undefined && differences(other, tensor, rounding ? 0 : ulps, node.name) === undefined,
+            other !== undefined &&
+            !differences(withTinyZeros(other, actual), tensor, rounding ? 0 : ulps, node.name),
           with: (change) =>
             expectedOf(
               change.node ?? node,
@@ -165,15 +179,18 @@ export function compareWeights(
       else identical++;
     }
   }
-  const explanation = explainConstants(deviations, {
-    graph,
-    stateDict,
-    compared,
-    weights,
-    norms,
-    folded: foldedCount,
-    differences: shown?.differences ?? [],
-  });
+  const explain = (all: readonly Deviation[]): ConstantFaults =>
+    explainConstants(all, {
+      graph,
+      stateDict,
+      compared,
+      weights,
+      norms,
+      folded: foldedCount,
+      differences: shown?.differences ?? [],
+    });
+  const explanation = explain(deviations);
+  const zeroFaults = explain(ofZeros).faults;
   const zeroed = zeros.result();
   return {
     result: {
@@ -185,7 +202,8 @@ export function compareWeights(
       ...(zeroed ? { zeroed } : {}),
     },
     ...explanation,
-    ...(deviations.length === 0 ? { faults: unlikelyRounding(foldings) } : {}),
+    faults: [...(deviations.length === 0 ? unlikelyRounding(foldings) : explanation.faults), ...zeroFaults],
+    ...(zeroFaults.length > 0 ? { ofZeros: zeroFaults } : {}),
     ...(zeroed ? { withZeros: zeros.stateDict() } : {}),
     ...(biasesOff.length > 0 ? { biasesOff } : {}),
   };

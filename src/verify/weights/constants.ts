@@ -62,6 +62,22 @@ export interface Expected {
   readonly smallest?: () => Float64Array;
 }
 
+/** Larger than what a file may have as zeros (negligible.ts), by as much as other parameters may change it. */
+const NEGLIGIBLE_ELSEWHERE = 2 ** -48;
+
+/**
+ * The same with zeros where a constant has them for tiny values: which ones are negligible follows from all of a network's constants,
+ * and is another question if any of these are others.
+ */
+export function withTinyZeros(expected: Expected, found: StoredTensor | undefined): Expected {
+  const { values } = expected;
+  const isZeroed = (value: number, index: number): boolean =>
+    found?.data[index] === 0 && Math.abs(value) < NEGLIGIBLE_ELSEWHERE;
+  return found?.data.length === values.length && values.some(isZeroed)
+    ? { ...expected, values: values.map((value, index) => (isZeroed(value, index) ? 0 : value)) }
+    : expected;
+}
+
 /** In the order in which ONNX operators take them. */
 const ROLES: readonly ParameterRole[] = ["weight", "bias", "runningMean", "runningVar"];
 

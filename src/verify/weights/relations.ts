@@ -355,7 +355,7 @@ export const WIDE_STEPS = "stored in steps that are larger than its range requir
 /** The ε that a norm's products have instead: the one that its weights show, or another norm's. */
 function epsilonIn(deviations: readonly Deviation[], stateDict: StateDict): Relation["of"] {
   const shown = new Map<LayerNode, number>();
-  const collect = once(() => {
+  const byCount = once(() => {
     for (const { node, role, isProduct, expected, found } of deviations) {
       if (role !== "weight" || !isProduct || node.op.kind !== "batchNorm") continue;
       if (found?.data.length !== expected.values.length) continue;
@@ -364,15 +364,17 @@ function epsilonIn(deviations: readonly Deviation[], stateDict: StateDict): Rela
       if (epsilon !== undefined) shown.set(node, epsilon);
     }
     const counts = new Map<number, number>();
-    for (const epsilon of shown.values()) counts.set(epsilon, (counts.get(epsilon) ?? 0) + 1);
-    return [...counts].toSorted(([, a], [, b]) => b - a)[0]?.[0];
+    for (const epsilon of shown.values())
+      for (const each of new Set([Number(epsilon.toPrecision(1)), epsilon]))
+        counts.set(each, (counts.get(each) ?? 0) + 1);
+    return [...counts].toSorted(([, a], [, b]) => b - a).map(([epsilon]) => epsilon);
   });
   return (deviation) => {
     const { node, isProduct } = deviation;
     const { op } = node;
     if (op.kind !== "batchNorm" || !isProduct) return undefined;
-    const common = collect();
-    const epsilon = [shown.get(node), common].find(
+    // Within its rounding, a norm's own may be another: that of most others is preferred.
+    const epsilon = [...byCount().slice(0, MOST_EPSILONS), shown.get(node)].find(
       (each) =>
         each !== undefined &&
         isLike(deviation, deviation.with({ node: { ...node, op: { ...op, epsilon: each } } })),
@@ -380,6 +382,9 @@ function epsilonIn(deviations: readonly Deviation[], stateDict: StateDict): Rela
     return epsilon === undefined ? undefined : `ε is ${epsilon}, not ${op.epsilon}`;
   };
 }
+
+/** How many of the ε that norms show are tried for each of them. */
+const MOST_EPSILONS = 4;
 
 function newStatistics(stateDict: StateDict): StateDict {
   const filledWith = (tensor: Tensor, value: number): Tensor => ({
