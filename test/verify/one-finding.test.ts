@@ -2,6 +2,7 @@ import { describe, expect, it } from "vitest";
 import { IMAGENET } from "../../src/convert/export/options.js";
 import { lowerToTfjs } from "../../src/convert/export/tfjs-graph-model.js";
 import { lowerToTfjsLayers } from "../../src/convert/export/tfjs-layers-model.js";
+import { castStateDict } from "../../src/convert/export/weights.js";
 import {
   float,
   int,
@@ -235,6 +236,17 @@ describe("one mistake in several layers is one fault", () => {
     const { faults } = await verify(await opened(rewriteOnnx(honest, edit)));
     expect(faults).toMatchObject([{ layer: `conv2.0.gate[${streams[0]}]`, kind: "structure", streams }]);
     expect(faults[0]?.explanation).not.toContain("global_avgpool");
+  });
+
+  it("two modules exchanged, and all weights rounded", async () => {
+    const given = castStateDict(checkpoint.stateDict, "bfloat16", "w.pth");
+    const [first, second] = ["conv2.0.conv2b.0.", "conv2.0.conv2b.1."] as const;
+    const ownerOf = (path: string): string =>
+      path.startsWith(first) ? path.replace(first, second) : path.replace(second, first);
+    const exchanged = new Map([...given.keys()].map((path) => [path, given.get(ownerOf(path)) as Tensor]));
+    const { faults } = await verify(await opened(convert({ ...checkpoint, stateDict: exchanged })));
+    expect(faults.map(({ cause }) => cause)).toEqual(["weights-rounded", "weights-elsewhere"]);
+    expect(faults.at(-1)?.explanation).toContain("conv2.0.conv2b.0 and conv2.0.conv2b.1 have each other's");
   });
 
   it("a softmax over the streams for their gates", async () => {

@@ -4,7 +4,7 @@ import { type StateDict, sameShape } from "../../core/tensor.js";
 import { commonPrefix, someOf } from "../../core/text.js";
 import { type Fault, layerFault } from "../outcome/report.js";
 import type { Expected } from "./constants.js";
-import { otherStatistics, otherTraining } from "./other-weights.js";
+import { areRoundedFrom, otherStatistics, otherTraining } from "./other-weights.js";
 import {
   type ComparedConstants,
   type Deviation,
@@ -199,8 +199,9 @@ function exchanges(
     if (!known.has(key)) known.set(key, deviation.with({ node, merged }));
     return known.get(key);
   };
-  const isOf = (deviation: Deviation, owner: Owner): boolean =>
-    isLike(deviation, constantOf(deviation, owner));
+  const areOf = (own: readonly Deviation[], owner: Owner): boolean =>
+    own.every((deviation) => isLike(deviation, constantOf(deviation, owner))) ||
+    areRoundedFrom(own, (deviation) => constantOf(deviation, owner));
   const layers = new Map<LayerNode, Deviation[]>();
   for (const deviation of deviations)
     layers.set(deviation.node, [...(layers.get(deviation.node) ?? []), deviation]);
@@ -209,9 +210,7 @@ function exchanges(
   for (const [node, own] of layers) {
     const [{ merged, roles }] = own as [Deviation];
     if (own.every((each) => each.found === undefined || isUniform(each))) continue;
-    const owner = ownersLike({ node, merged }, nodes, byName, stateDict).find((other) =>
-      own.every((deviation) => isOf(deviation, other)),
-    );
+    const owner = ownersLike({ node, merged }, nodes, byName, stateDict).find((other) => areOf(own, other));
     if (!owner) continue;
     const isWhole = own.length === roles;
     if (merged && !isWhole) continue;
@@ -305,12 +304,24 @@ function lifted(
   }
 }
 
-/** Pairs that have a module in common, together; each pair once. */
+/** The two modules that a pair is the same part of, in either order; the whole paths if they end differently. */
+function wholesOf(pair: Pair): string {
+  const [a, b] = pair.map((path) => path.split(".").reverse()) as [string[], string[]];
+  const same = a.findIndex((part, at) => part !== b[at]);
+  return [a, b]
+    .map((parts) => parts.slice(same).reverse().join("."))
+    .sort()
+    .join(" ");
+}
+
+/** Pairs that have a module in common, or are the same parts of two, together; each pair once. */
 function connected(pairs: readonly Pair[]): readonly (readonly Pair[])[] {
   let groups: Pair[][] = [];
   for (const pair of new Map(pairs.map((each) => [each.join(" "), each])).values()) {
     const isNear = (group: readonly Pair[]): boolean =>
-      group.some((other) => other.some((module) => pair.includes(module)));
+      group.some(
+        (other) => other.some((module) => pair.includes(module)) || wholesOf(other) === wholesOf(pair),
+      );
     groups = [...groups.filter((group) => !isNear(group)), [...groups.filter(isNear).flat(), pair]];
   }
   return groups;

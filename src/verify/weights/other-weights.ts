@@ -2,6 +2,7 @@ import { filled } from "../../core/functions.js";
 import type { StateDict, Tensor } from "../../core/tensor.js";
 import { toFloat32 } from "../../core/tensor-cast.js";
 import { misreadings } from "../explain/weights.js";
+import type { Expected } from "./constants.js";
 import { type ComparedConstants, type Deviation, isUniform, valuesOf } from "./relations.js";
 
 /**
@@ -194,6 +195,30 @@ function mistaken(tensor: Tensor<"float32">): readonly (() => Tensor)[] {
       }),
     ),
   ];
+}
+
+/** The most that rounding changes of a constant, as a share of its size: to a few bits, in steps of its largest value. */
+const ROUNDED = 2 ** -4;
+
+/**
+ * Whether the constants of a layer are others in fewer bits: nearer to these than to the right ones, and one of them far from the
+ * right one, as independent constants are, unless they have a single value.
+ */
+export function areRoundedFrom(
+  deviations: readonly Deviation[],
+  other: (deviation: Deviation) => Expected | undefined,
+): boolean {
+  const shares = deviations.map((deviation) => {
+    const own = valuesOf(deviation.found);
+    const { values } = other(deviation) ?? {};
+    if (values?.length !== own.length) return undefined;
+    const shareOf = (wanted: Float32Array): number => rms(differenceOf(wanted, own)) / rms(values);
+    return [shareOf(values), shareOf(deviation.expected.values)] as const;
+  });
+  return (
+    shares.every((share) => share && share[0] <= ROUNDED && share[0] < share[1]) &&
+    shares.some((share) => share && share[1] > RELATED)
+  );
 }
 
 function differenceOf(values: Float32Array, others: Float32Array): Float32Array {
