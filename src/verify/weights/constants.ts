@@ -67,7 +67,7 @@ const NEGLIGIBLE_ELSEWHERE = 2 ** -48;
 
 /**
  * The same with zeros where a constant has them for tiny values: which ones are negligible follows from all of a network's constants,
- * and is another question if any of these are others.
+ * and is another question if any of these differ.
  */
 export function withTinyZeros(expected: Expected, found: StoredTensor | undefined): Expected {
   const { values } = expected;

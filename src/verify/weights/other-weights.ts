@@ -201,7 +201,7 @@ function mistaken(tensor: Tensor<"float32">): readonly (() => Tensor)[] {
 const ROUNDED = 2 ** -4;
 
 /**
- * Whether the constants of a layer are others in fewer bits: nearer to these than to the right ones, and one of them far from the
+ * Whether the constants of a layer are other ones in fewer bits: nearer to these than to the right ones, and one of them far from the
  * right one, as independent constants are, unless they have a single value.
  */
 export function areRoundedFrom(
