@@ -1,5 +1,6 @@
 import { InputError } from "../../core/errors.js";
 import { formatShape, type RealTensor, rowsOf, type Tensor } from "../../core/tensor.js";
+import { plural } from "../../core/text.js";
 import type { LoadedModel } from "../backends/backend.js";
 import type { Candidate, Program } from "../candidate/candidate.js";
 import { measure } from "../outcome/metrics.js";
@@ -167,15 +168,20 @@ function compare(
   found: RealTensor | string,
   tolerance: number,
 ): Rerun {
-  if (typeof found === "string")
-    return { how, images, status: "fail", maxAbs: null, relMax: null, problem: found };
-  if (found.data.length !== expected.data.length) {
-    const problem = `${found.data.length} values in place of ${expected.data.length}`;
-    return { how, images, status: "fail", maxAbs: null, relMax: null, problem };
-  }
+  const failed = (problem: string): Rerun => ({
+    how,
+    images,
+    status: "fail",
+    maxAbs: null,
+    relMax: null,
+    problem,
+  });
+  if (typeof found === "string") return failed(found);
+  if (found.data.length !== expected.data.length)
+    return failed(`${found.data.length} values in place of ${expected.data.length}`);
   const { maxAbs, relMax, mismatchedNonFinite } = measure(expected, found);
-  const status = mismatchedNonFinite === 0 && relMax <= tolerance ? "pass" : "fail";
-  return { how, images, status, maxAbs, relMax: finite(relMax) };
+  if (mismatchedNonFinite > 0) return failed(`${plural(mismatchedNonFinite, "value")} NaN or infinite`);
+  return { how, images, status: relMax <= tolerance ? "pass" : "fail", maxAbs, relMax: finite(relMax) };
 }
 
 /** Faults of a model whose embedding depends on optimisations or on the batch. */

@@ -5,6 +5,7 @@ import {
   faultName,
   type GateResult,
   type LayerResult,
+  type OutputResult,
   type ParityReport,
   type Proof,
   type Rerun,
@@ -212,14 +213,7 @@ export function findings(
   quote: (text: string) => string = String,
 ): readonly Finding[] {
   const list: Finding[] = [];
-  const nonFinite = layers.find(({ name }) => name === output?.layer)?.nonFinite ?? 0;
-  if (output)
-    list.push([
-      "Embedding",
-      nonFinite > 0
-        ? `${quote(output.layer)}, ${plural(nonFinite, "value")} NaN or infinite`
-        : `${quote(output.layer)}, max abs ${formatError(output.maxAbs)} (${formatError(output.relMax)} of max), L2-normalised ${formatError(output.normalizedMaxAbs)}, cosine ${formatCosine(output.cosine)}`,
-    ]);
+  if (output) list.push(embeddingFinding({ layers }, output, quote));
   if (output && output.tappingMaxAbs !== null)
     list.push([
       "Tap effect",
@@ -276,6 +270,21 @@ export function findings(
   return list;
 }
 
+/** The finding of the embedding. */
+export function embeddingFinding(
+  { layers }: Pick<ParityReport, "layers">,
+  output: OutputResult,
+  quote: (text: string) => string = String,
+): Finding {
+  const nonFinite = layers.find(({ name }) => name === output.layer)?.nonFinite ?? 0;
+  return [
+    "Embedding",
+    nonFinite > 0
+      ? `${quote(output.layer)}, ${plural(nonFinite, "value")} NaN or infinite`
+      : `${quote(output.layer)}, max abs ${formatError(output.maxAbs)} (${formatError(output.relMax)} of max), L2-normalised ${formatError(output.normalizedMaxAbs)}, cosine ${formatCosine(output.cosine)}`,
+  ];
+}
+
 /** The finding of a rerun. */
 export function rerunFinding(
   { how, images, maxAbs, relMax, problem }: Rerun,
@@ -290,11 +299,11 @@ export function rerunFinding(
  * How correct constants agree: a reference without batch norms has products only, which a candidate's factors can
  * match.
  */
-export function agreement({ format }: ParityReport["reference"]): string {
+function agreement({ format }: ParityReport["reference"]): string {
   return isModelFormat(format) ? "agree with the reference's" : "are the checkpoint's";
 }
 
-function weightsFinding(
+export function weightsFinding(
   { identical, compared, folded, rounded, quantised, zeroed }: NonNullable<ParityReport["weights"]>,
   reference: ParityReport["reference"],
 ): string {

@@ -3,16 +3,16 @@ import {
   type BaselineComparison,
   type Fault,
   faultName,
+  type OutputResult,
   type ParityReport,
-  type Rerun,
   type Vacuity,
 } from "../outcome/report.js";
 import { failuresFirst, type SuiteEntry, type SuiteReport } from "../suite/report.js";
 import { escapeMarkup } from "./escape.js";
 import {
-  agreement,
   allowance,
   checkText,
+  embeddingFinding,
   formatError,
   formatMargin,
   groupLayers,
@@ -20,6 +20,7 @@ import {
   rerunFinding,
   runtimeClause,
   title,
+  weightsFinding,
   worstFirst,
 } from "./facts.js";
 
@@ -116,7 +117,7 @@ type Outcome = Pick<TestCase, "outcome">;
 /** Lines of a failure against a baseline, which may name every layer. */
 const MAX_LINES = 20;
 
-/** A test case for each part of the network, for each gate, and for weights, embedding and baseline. */
+/** A test case for each part of the network, for each gate, and for embedding and baseline. */
 function testCases(report: ParityReport, className: string): readonly TestCase[] {
   return [
     ...groupLayers(report).flatMap((group) => [
@@ -165,38 +166,28 @@ function streamsOf({ stream, streams }: Fault): readonly number[] {
   return streams ?? (stream === undefined ? [] : [stream]);
 }
 
-function wholeCases({
-  output,
-  reference,
-  weights,
-  vacuity,
-  baseline,
-  faults,
-}: ParityReport): readonly Unclassed[] {
+function wholeCases(report: ParityReport): readonly Unclassed[] {
+  const { output, vacuity, baseline, faults } = report;
   const cases: Unclassed[] = [];
-  if (weights)
-    cases.push({
-      name: `weights: ${weights.identical} of ${weights.compared} constants ${agreement(reference)}`,
-      ...faultOutcome(faults.filter(({ kind }) => kind === "weights")),
-    });
   if (output) {
-    const text = `max abs ${formatError(output.maxAbs)}, cosine ${output.cosine}`;
-    cases.push({
-      name: `embedding ${output.layer}`,
-      ...(output.status === "fail" ? failure("numeric", text) : {}),
+    // An embedding that differs only because of an earlier fault is not a failure of its own.
+    const isOwn = faults.length === 0 || faults.some(({ layer }) => layer === output.layer);
+    const caseOf = (name: string, status: OutputResult["status"], type: string, text: string): Unclassed => ({
+      name,
+      ...(status === "fail" && isOwn ? failure(type, text) : {}),
     });
-    cases.push(...(output.reruns ?? []).map(rerunCase));
+    const [, embedding] = embeddingFinding(report, output);
+    cases.push(caseOf(`embedding ${output.layer}`, output.status, "numeric", embedding));
+    for (const run of output.reruns ?? []) {
+      const [how, finding] = rerunFinding(run);
+      const type = run.how === "alone" ? "structure" : "numeric";
+      cases.push(caseOf(`embedding: ${how}`, run.status, type, finding));
+    }
   }
   if (vacuity)
     cases.push({ name: "different images have different embeddings", ...collapseOutcome(vacuity) });
   if (baseline) cases.push({ name: `baseline ${baseline.name}`, ...baselineOutcome(baseline) });
   return cases;
-}
-
-function rerunCase(run: Rerun): Unclassed {
-  const [how, finding] = rerunFinding(run);
-  const type = run.how === "alone" ? "structure" : "numeric";
-  return { name: `embedding: ${how}`, ...(run.status === "fail" ? failure(type, finding) : {}) };
 }
 
 /** A checkpoint whose images have one embedding gives any faithful file the same: no failure of the file. */
@@ -266,7 +257,7 @@ function entrySuite({ id, report, ranking, error, run }: SuiteEntry): TestSuite 
 }
 
 function testSuite(report: ParityReport, name: string): TestSuite {
-  const { candidate, reference, backend, tolerance, input, run } = report;
+  const { candidate, reference, backend, tolerance, input, weights, run } = report;
   const ran = runtimeClause(report);
   return {
     name,
@@ -278,6 +269,7 @@ function testSuite(report: ParityReport, name: string): TestSuite {
       ...(ran === "" ? [] : [["runtime", ran] as const]),
       ["tolerance", allowance(tolerance)],
       ["images", `${input.shape.join("x")} from ${input.source}`],
+      ...(weights ? [["weights", weightsFinding(weights, reference)] as const] : []),
       // The number of failing test cases differs: a part of the network may have several faults, and a gate
       // fails in each stream.
       ["faults", String(report.faults.length)],

@@ -67,6 +67,18 @@ describe("compareRuns", () => {
     ]);
   });
 
+  it("tells how many values are not numbers, which have no difference", async () => {
+    const images = tensor([2, 3, 1, 1], [1, 2, 3, 4, 5, 6]);
+    const embed = ({ shape: [count = 1] }: Tensor<"float32">): Tensor<"float32"> =>
+      tensor([count, 1], new Array(count).fill(Number.NaN));
+    const model = { run: async (some: Tensor<"float32">) => [embed(some)], release: async () => undefined };
+    const outputs = [{ index: 0, tensor: embed(images), tolerance: 1e-3 }];
+    const alone = await runAlone(model, images, undefined);
+    expect(compareRuns({ images, outputs, alone, unoptimised: undefined })).toMatchObject([
+      { status: "fail", maxAbs: null, problem: "2 values NaN or infinite" },
+    ]);
+  });
+
   it("tells by how much an image's row differs from the image alone", async () => {
     const images = tensor([2, 3, 1, 1], [1, 2, 3, 4, 5, 6]);
     // Each row is its image's first value, less the mean over the batch.

@@ -116,6 +116,28 @@ describe("JUnit XML", () => {
     expect(byName.get("conv2.0 gate of stream 2")).toBeUndefined();
   });
 
+  it.each([
+    ["none", "no layer", 1],
+    ["another layer", "conv1.relu", 0],
+    ["the embedding", "fc.2", 1],
+  ])("has a failure of the embedding where the fault is at: %s", async (_, layer, count) => {
+    const { output } = REPORT;
+    const fault = { layer, kind: "numeric", margin: 2, explanation: "" } as const;
+    const [one] = parse(
+      await renderReport(
+        {
+          ...REPORT,
+          faults: layer === "no layer" ? [] : [fault],
+          output: output && { ...output, layer: "fc.2", status: "fail" },
+        },
+        "xml",
+      ),
+    );
+    const failed = one.testcase.filter((test: { failure?: object }) => test.failure);
+    const ofEmbedding = failed.filter((test: Record<string, string>) => test["@_name"] === "embedding fc.2");
+    expect(ofEmbedding).toHaveLength(count);
+  });
+
   it("has cases for what was run again, and for images with one embedding", async () => {
     const { output } = REPORT;
     const alone = { how: "alone", images: 2, status: "fail", maxAbs: 0.5, relMax: 0.2 } as const;
@@ -315,7 +337,7 @@ describe("every report counts the same faults and shows all of them", () => {
 
   it("a gate's test cases fail in each of its streams, and its results name each of its layers", async () => {
     const xml = await renderReport(MANY, "xml");
-    expect(xml.match(/>conv2\.0\.gate\[1, 2\]\.fc1: 1 of 24 values differ \(margin 7\)/g)).toHaveLength(3);
+    expect(xml.match(/>conv2\.0\.gate\[1, 2\]\.fc1: 1 of 24 values differ \(margin 7\)/g)).toHaveLength(2);
     const { results } = JSON.parse(await renderReport(MANY, "sarif")).runs[0];
     const layers = results[25].locations[0].logicalLocations.map(
       ({ fullyQualifiedName }: { fullyQualifiedName: string }) => fullyQualifiedName,
