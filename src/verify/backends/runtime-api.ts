@@ -51,7 +51,7 @@ export interface OnnxruntimeOptions {
   /** Session configuration: nested keys are joined by dots. */
   readonly extra?: { readonly session: { readonly intra_op: { readonly allow_spinning: "0" | "1" } } };
   readonly externalData?: readonly { readonly path: string; readonly data: Uint8Array }[];
-  readonly graphOptimizationLevel: "all" | "disabled";
+  readonly graphOptimizationLevel: "all" | "extended" | "disabled";
   readonly intraOpNumThreads?: number;
   readonly logSeverityLevel: 4;
 }
