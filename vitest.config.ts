@@ -1,4 +1,5 @@
 import { configDefaults, defineConfig, type ViteUserConfig } from "vitest/config";
+import { COMPILED_SOURCES, compiledSources } from "./test/support/compiled-sources.js";
 import { LongestFirst } from "./test/support/longest-first.js";
 
 /** Tests in Chromium: `npm run test:browser`. */
@@ -26,6 +27,7 @@ const common = {
     "--max-semi-space-size=32",
   ],
   setupFiles: ["test/support/setup.ts"],
+  server: { deps: { external: [COMPILED_SOURCES] } },
   testTimeout: 10 * MINUTES,
   hookTimeout: 10 * MINUTES,
 };
@@ -38,6 +40,7 @@ const config: ViteUserConfig = defineConfig({
     sequence: { sequencer: LongestFirst },
     projects: [
       {
+        plugins: [compiledSources()],
         test: {
           name: "unit",
           include: ["test/**/*.test.ts"],
