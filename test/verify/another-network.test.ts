@@ -45,10 +45,10 @@ const X0_25: Readonly<Record<string, NamedBytes>> = {
   model: { name: "small.onnx", bytes: convert(openFixture()) },
 };
 
-/** One of another width in every kind of file, and one of another build in those that read it differently. */
+/** One of another build in every kind of file, and one of another width in those that read it differently. */
 const OTHERS = [
-  ["osnet_x0_5", ["onnx", "foreign", "tfjs", "checkpoint"]],
-  ["osnet_ain_x0_25", ["foreign", "checkpoint"]],
+  ["osnet_ain_x0_25", ["onnx", "foreign", "tfjs", "checkpoint"]],
+  ["osnet_x0_5", ["foreign", "checkpoint"]],
 ] as const satisfies readonly (readonly [VariantName, readonly string[]])[];
 
 const FILES = OTHERS.flatMap(([name, kinds]) => {

@@ -6,6 +6,7 @@ import { openFixture, withTensor } from "../../support/osnet.js";
 
 const { graph, stateDict } = openFixture();
 const SIZE = { height: 64, width: 32 };
+const all = chooseImages(graph, stateDict, SIZE);
 
 describe("chooseImages", () => {
   it("adds images that test more to the seeded ones, and reports what remains", () => {
@@ -13,7 +14,6 @@ describe("chooseImages", () => {
     expect(few.kinds).toEqual(["seeded", "seeded"]);
     expect(few.images).toEqual(seededImages(0, 2, 64, 32));
     expect(few.vacuity.untested).toHaveLength(24);
-    const all = chooseImages(graph, stateDict, SIZE);
     expect(all.kinds.slice(0, 2)).toEqual(["seeded", "seeded"]);
     expect(all.kinds.length).toBeGreaterThan(3);
     expect(all.images.shape).toEqual([all.kinds.length, 3, 64, 32]);
@@ -27,7 +27,7 @@ describe("chooseImages", () => {
   });
 
   it("gives an image on which a ReLU clips that did not", () => {
-    const { images, vacuity } = chooseImages(graph, stateDict, SIZE);
+    const { images, vacuity } = all;
     const open = new Set(vacuity.untested.map(({ layer }) => layer));
     const clipped = graph.gates
       .map(({ block, stream }) => `${block}.gate[${stream}].relu`)
