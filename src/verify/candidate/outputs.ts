@@ -3,6 +3,7 @@ import { RESULT_KINDS, type ResultKind } from "../../convert/export/options.js";
 import {
   fedInputs,
   type OnnxAttribute,
+  type OnnxDimension,
   type OnnxModel,
   type OnnxNode,
 } from "../../convert/formats/onnx/model.js";
@@ -26,6 +27,8 @@ export interface ModelOutput {
   readonly layer: string;
   /** The operations after the layer; undefined if they are a fault. */
   readonly operations: readonly OutputOperation[] | undefined;
+  /** The shape that the file declares, if any, by which some programs allocate memory. */
+  readonly declared?: readonly OnnxDimension[] | undefined;
 }
 
 /** The judged outputs of a model, and their faults. */
@@ -113,7 +116,9 @@ export function accountForOutputs(source: OutputSource): AccountedOutputs {
   return {
     isInner: inner !== undefined,
     outputs: found.flatMap(({ name, index, layer, operations }) =>
-      layer === undefined ? [] : [{ name, index, layer, operations }],
+      layer === undefined
+        ? []
+        : [{ name, index, layer, operations, declared: model.graph.outputs[index]?.shape }],
     ),
     notJudged: names.filter((name) => !judged.some((output) => output.name === name)),
     faults: [

@@ -1,5 +1,6 @@
 import type { LayerGraph } from "../../arch/index.js";
 import { RESULT_KINDS } from "../../convert/export/options.js";
+import type { OnnxDimension } from "../../convert/formats/onnx/model.js";
 import { copyOf, formatShape, type RealTensor, type Shape, type Tensor } from "../../core/tensor.js";
 import type { Backend } from "../backends/backend.js";
 import type { Verification } from "../candidate/candidate.js";
@@ -91,6 +92,8 @@ export function outputJudge(
       if (output.operations) faults.push(misshapen(output, plain.shape, tapped.shape));
       return;
     }
+    if (output.declared && !isDeclared(plain.shape, output.declared))
+      faults.push(misdeclared(output, plain.shape, output.declared));
     const result = judgeOutput(name, wanted, tapped, plain, tolerance, candidate.precision);
     const operation = describeOperations(operations);
     found.set(output, {
@@ -203,6 +206,19 @@ function misshapen({ layer, name }: ModelOutput, found: Shape, expected: Shape):
     null,
     `the output ${JSON.stringify(name)} has shape ${formatShape(found)}, expected ${formatShape(expected)}`,
   );
+}
+
+/** Whether a shape is the one that the file declares, except for the number of images: users open that by hand in the input alone. */
+function isDeclared([, ...found]: Shape, [, ...declared]: readonly OnnxDimension[]): boolean {
+  return (
+    found.length === declared.length &&
+    declared.every((size, axis) => typeof size !== "number" || size === found[axis])
+  );
+}
+
+function misdeclared({ layer, name }: ModelOutput, found: Shape, declared: readonly OnnxDimension[]): Fault {
+  const text = `the output ${JSON.stringify(name)} has shape ${formatShape(found)}, but the file declares [${declared.map((size) => size ?? "?").join(", ")}], by which programs allocate memory`;
+  return layerFault({ name: layer }, "structure", null, text);
 }
 
 /** The distance between a quantised model's embedding and that of the float weights. */

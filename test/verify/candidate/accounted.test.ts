@@ -281,6 +281,19 @@ describe("outputs by the name of another value", () => {
   });
 });
 
+it.each([
+  [["b", 256], ["fc.2"]],
+  [["b", 16, 1, 1], ["fc.2"]],
+  [[1, null], []],
+])("an output that is declared as %j", async (shape, expected) => {
+  const bytes = rewriteOnnx(HONEST, ({ graph, ...model }) => ({
+    ...model,
+    graph: { ...graph, outputs: graph.outputs.map((output) => ({ ...output, shape })) },
+  }));
+  const { faults } = await report(bytes);
+  expect(faults.map(({ layer }) => layer)).toEqual(expected);
+});
+
 describe("before the network", () => {
   const fed = (opType: string, constants: readonly Tensor[]): Uint8Array =>
     rewriteOnnx(HONEST, (model) => {
@@ -383,7 +396,7 @@ describe("a model as the reference", () => {
       statesPixels,
       HONEST,
       "images",
-      /metadata says/,
+      /according to its metadata/,
     ],
     [
       "the candidate gives logits too, and it has no classifier",

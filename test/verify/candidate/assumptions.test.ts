@@ -328,7 +328,7 @@ describe("a constant that is computed in a graph model", () => {
   it.each([1, -1 - 2 ** -23])("and is another number in the runtime is refused: %s", (number) =>
     expect(run(floats(number))).rejects.toMatchObject({
       code: "unsupported",
-      message: expect.stringContaining('the constant "c", whose values in tfjs-cpu are not those'),
+      message: expect.stringContaining('the constant "c", whose values in tfjs-cpu differ from those'),
     }),
   );
 });
