@@ -123,7 +123,7 @@ function define(io: Io, end: (status: ExitStatus) => void): Command {
       tolerance,
     )
     .option("--output <name>", "judge this output only (default: judge all, the first as the embedding)");
-  addBaselineOptions(program, "earlier .json report: fail if a figure is much worse than in it")
+  addBaselineOptions(program, "earlier .json report: fail if a figure has become much worse")
     .option("--jobs <n>", "number of threads (default: one per processor, at most 4)", int("--jobs", 1))
     .optionsGroup("Reports:")
     .option(
@@ -164,7 +164,7 @@ function define(io: Io, end: (status: ExitStatus) => void): Command {
       "folder with the results of unchanged entries (default: .cache in the report folder)",
     )
     .option("--no-cache", "run every entry");
-  addBaselineOptions(suite, "earlier suite.json: fail if a figure is much worse than in it")
+  addBaselineOptions(suite, "earlier suite.json: fail if a figure has become much worse")
     .option("--init", "write a commented suite file to start from")
     .option("--quiet", "print nothing but errors")
     .action(async (file, options) => {

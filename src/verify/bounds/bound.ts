@@ -33,7 +33,7 @@ const REFERENCE_UNIT = 2 ** -53;
 const FLOAT32_MAX = 2 ** 128 - 2 ** 104;
 
 /**
- * What values of a dtype lose when they are stored: what float64 needs no flushing of, float32 may flush (wasm and CPU
+ * What values of a dtype lose when they are stored: float64 values are not flushed, float32 may be (wasm and CPU
  * runtimes set FTZ or do not).
  */
 const STORED: { readonly [D in FloatDType]: Pick<Arithmetic, "storage" | "underflow" | "largest"> } = {
