@@ -1,4 +1,4 @@
-import { existsSync, readdirSync } from "node:fs";
+import { existsSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
 import { dirname, join, relative, resolve } from "node:path";
 import { rolldown } from "rolldown";
 import type { Plugin } from "vitest/config";
@@ -49,11 +49,17 @@ async function compile(): Promise<void> {
     // Packages but for the compiler's own, and a file that the package's build writes.
     external: (id) => !/^[./]|^@oxc-project/.test(id) || id.endsWith("/libjpeg-turbo.js"),
   });
-  await build.write({
-    dir: dirname(COMPILED),
+  const { output } = await build.generate({
     preserveModules: true,
     preserveModulesRoot: ROOT,
     entryFileNames: `[name]${SUFFIX}`,
   });
   await build.close();
+  for (const file of output) {
+    const path = join(dirname(COMPILED), file.fileName);
+    // Another run may be reading them.
+    if (file.type !== "chunk" || (existsSync(path) && readFileSync(path, "utf8") === file.code)) continue;
+    mkdirSync(dirname(path), { recursive: true });
+    writeFileSync(path, file.code);
+  }
 }
