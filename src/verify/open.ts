@@ -247,8 +247,9 @@ function compareConstants(
   if (!located) return {};
   const weights = compareWeights(located, stateDict, { results, isLifted });
   const summary = document?.format === "tfjs" ? quantizedWeights(document.model) : undefined;
-  if (!summary) return { weights };
+  if (!summary && !weights.isOfSingles) return { weights };
   const stored = storedStateDict(located, stateDict, results);
+  if (!summary) return { weights, parameters: stored };
   return {
     // The quantised weights include its zeros already.
     weights: { result: weights.result, faults: weights.faults },

@@ -17,7 +17,7 @@ import {
 import { allowedZeros, isRounded, refold, withLostTerms } from "./expected.js";
 import type { Located } from "./located.js";
 import { isOfProducts } from "./other-weights.js";
-import { type Deviation, TO_FLOAT32, WIDE_STEPS } from "./relations.js";
+import { type Deviation, WIDE_STEPS } from "./relations.js";
 import { type HalfFolding, halfFolding, unlikelyRounding } from "./roundings.js";
 
 /** The scope of a comparison. */
@@ -38,6 +38,8 @@ export interface WeightsComparison extends ConstantFaults {
   readonly withZeros?: StateDict;
   /** Those of the faults that are zeros in place of tiny values: a file with any other has them because of that. */
   readonly ofZeros?: readonly Fault[];
+  /** Whether one of two checkpoints has the other's values rounded to float32, so that each computes with its own. */
+  readonly isOfSingles?: boolean;
   /** In a file with quantised activations, layers whose biases are more than half a step off. */
   readonly biasesOff?: readonly string[];
 }
@@ -68,6 +70,7 @@ export function compareWeights(
   );
   const deviations: Deviation[] = [];
   const ofZeros: Deviation[] = [];
+  let isOfSingles = false;
   const zeros = allowedZeros(graph, stateDict, results);
   const foldings: HalfFolding[] = [];
   const biasesOff: string[] = [];
@@ -140,11 +143,12 @@ export function compareWeights(
       const mayBeOfFewer = unlike !== undefined && role === "weight" && merged !== undefined;
       const factors = mayBeOfFewer ? factorsOf(merged, node, stateDict, shown) : [];
       const isOfFewer = factors.some(({ tensor }) => tensor?.stored);
+      const own = isExact && !merged ? stateDict.get(node.parameters[role] ?? "") : undefined;
+      const precision = beyondFloat32(own, actual);
       // A product of constants in fewer bits differs by the errors of both: each must be its own, rounded once.
       const problem = isOfFewer
         ? factors.map(({ own, tensor }) => differences(own, tensor, 0, node.name)).find((each) => each)
-        : (unlike ??
-          (isExact && !merged ? narrowing(stateDict.get(node.parameters[role] ?? ""), actual) : undefined));
+        : (unlike ?? (precision === "other" ? "the values differ by less than float32 has" : undefined));
       // Missing constants of an operator that differs, and those of another in its place, are not a separate finding.
       if (problem !== undefined && replaced.has(node.name)) continue;
       const deviates = deviating.has(node.name) || (merged && deviating.has(merged.name));
@@ -175,8 +179,10 @@ export function compareWeights(
             ).get(role),
         });
       else if (rounding) quantised++;
-      else if (isOfFewer || (actual && isRounded(actual, written.values, node.name))) rounded++;
-      else identical++;
+      else if (precision || isOfFewer || (actual && isRounded(actual, written.values, node.name))) {
+        rounded++;
+        isOfSingles ||= precision !== undefined;
+      } else identical++;
     }
   }
   const explain = (all: readonly Deviation[]): ConstantFaults =>
@@ -203,17 +209,22 @@ export function compareWeights(
     },
     ...explanation,
     faults: [...(deviations.length === 0 ? unlikelyRounding(foldings) : explanation.faults), ...zeroFaults],
+    ...(isOfSingles ? { isOfSingles } : {}),
     ...(zeroFaults.length > 0 ? { ofZeros: zeroFaults } : {}),
     ...(zeroed ? { withZeros: zeros.stateDict() } : {}),
     ...(biasesOff.length > 0 ? { biasesOff } : {}),
   };
 }
 
-/** The difference between constants that agree in float32, of checkpoints that are run in float64. */
-function narrowing(wanted: Tensor | undefined, found: Tensor | undefined): string | undefined {
+/** How constants of two checkpoints that agree in float32 differ: by one's rounding to it, or otherwise. */
+function beyondFloat32(
+  wanted: Tensor | undefined,
+  found: Tensor | undefined,
+): "rounded" | "other" | undefined {
   if (!wanted || !found || (wanted.dtype !== "float64" && found.dtype !== "float64")) return undefined;
   const [{ data }, own] = [toReal(wanted, "constant"), toReal(found, "constant").data];
-  return data.some((value, index) => value !== own[index]) ? TO_FLOAT32 : undefined;
+  if (data.every((value, index) => value === own[index])) return undefined;
+  return wanted.dtype === "float64" && found.dtype === "float64" ? "other" : "rounded";
 }
 
 /** The weight of a linear layer and the factor of the batch norm after it, if the file has them apart. */

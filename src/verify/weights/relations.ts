@@ -70,9 +70,6 @@ export interface Relation {
   readonly of: (deviation: Deviation) => string | undefined;
 }
 
-/** Values are rounded to float32: the difference between two checkpoints that are run in float64. */
-export const TO_FLOAT32 = "the weights are rounded to float32";
-
 /** The relations that explain a constant by itself, in the order in which they are named. */
 export function relationsOf(deviations: readonly Deviation[], stateDict: StateDict): readonly Relation[] {
   const when =
@@ -97,7 +94,6 @@ export function relationsOf(deviations: readonly Deviation[], stateDict: StateDi
         of: (deviation) => misread(deviation, stateDict).find((each) => each.cause === cause)?.says,
       }),
     ),
-    rounded(TO_FLOAT32, ({ problem }) => problem === TO_FLOAT32),
     ...NARROW.map((dtype) =>
       rounded(`the weights are rounded to ${dtype}`, ({ expected, found, is }) => {
         const narrow = found && inType(found, dtype);

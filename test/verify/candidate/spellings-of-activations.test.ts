@@ -1,6 +1,6 @@
 import { float, int, ints, type OnnxNode, onnxNode } from "../../../src/convert/formats/onnx/model.js";
 import type { Tensor } from "../../../src/core/tensor.js";
-import { floats, type OnnxEdit, scalar } from "../../mutation/onnx-edits.js";
+import { floats, type OnnxEdit, replaced, scalar } from "../../mutation/onnx-edits.js";
 import { at, behind, type Pair, pair, testPairs, upTo } from "./spelling-pairs.js";
 
 /** Activations, and what has no effect behind one, in other words (spelling-pairs.ts). */
@@ -56,8 +56,28 @@ const SIGMOIDS: readonly Pair[] = [
   ]),
 ];
 
+/** A stream and its gate in one quotient. */
+const QUOTIENT: Pair = pair(
+  "conv2.0.gate[2]",
+  "x / (1 + e⁻ᵍ)",
+  [1, 2],
+  (k) => (model) =>
+    replaced(
+      "conv2.0.gate[2]",
+      (node) => [
+        onnxNode("a", "Neg", ["conv2.0.gate[2].fc2"]),
+        onnxNode("b", "Exp", ["a"]),
+        onnxNode("c", "Add", ["b", "k"]),
+        { ...node, opType: "Div", inputs: [node.inputs[0] ?? "", "c"] },
+      ],
+      { k: scalar(k) },
+    )(replaced(SIGMOID, () => [])(model)),
+  { twin: "elsewhere" },
+);
+
 const ACTIVATIONS: readonly Pair[] = [
   ...SIGMOIDS,
+  QUOTIENT,
   relu("Where(x > 0, x, 0)", [0, 0.25], (k) =>
     at(RELU, (x, y) => [onnxNode("c", "Greater", [x, "k"]), onnxNode(y, "Where", ["c", x, "zero"])], {
       k: scalar(k),

@@ -25,7 +25,7 @@ import {
 } from "./pattern.js";
 import { clipBounds } from "./pieces.js";
 import { listedSizes } from "./shapes.js";
-import { frontAxes, nodeValue, type OperatorSite } from "./site.js";
+import { asNode, frontAxes, nodeValue, type OperatorSite } from "./site.js";
 import { globalPool } from "./windows.js";
 
 /**
@@ -111,6 +111,12 @@ const DECOMPOSITIONS: readonly Decomposition[] = [
   ),
   unknownActivation("HardSwish", "x * HardSigmoid(x)", "x * Clip(x + 3, 0, 6) / 6"),
   unknownActivation("Swish", "x * Sigmoid(x)", "x / (1 + Exp(-x))"),
+  {
+    kind: "scale",
+    formulas: ["stream / (1 + Exp(-x))"],
+    means: gatedByQuotient,
+    misses: { "1": "a constant other than 1" },
+  },
   unknownActivation("Mish", "x * Tanh(Softplus(x))", "x * Tanh(Log(1 + Exp(x)))"),
 ];
 
@@ -178,6 +184,14 @@ function unknownActivation(opType: string, ...formulas: readonly string[]): Deco
   const means: Meaning = (x, _found, value) =>
     nodeValue({ kind: "other", opType, operands: [{ kind: "node", node: x }] }, [x], x.form, value);
   return { kind: "other", formulas, means, misses: {} };
+}
+
+/** A stream times the sigmoid of x, which is no value of the file. */
+function gatedByQuotient(x: ForeignNode, { stream }: Bindings, value: string): Value | string {
+  const [map, gate] = [nodeOf(stream), asNode(nodeValue({ kind: "sigmoid" }, [x], x.form, undefined))];
+  return map && gate
+    ? nodeValue({ kind: "scale" }, [map, gate], map.form, value)
+    : "a constant in place of a stream";
 }
 
 /** x times a factor, halved: the three orders of the two products. */
