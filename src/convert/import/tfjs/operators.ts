@@ -177,8 +177,8 @@ const batchNorm: NodeTranslation = ({ draft, node, inputs, output }) => {
   return addBatchNorm(draft, { inputs, epsilon }, output, isChannelsFirst(node), mode);
 };
 
-/** FusedBatchNorm's default ε. */
-const DEFAULT_EPSILON = 1e-4;
+/** tfjs's own default, as in Keras; TensorFlow's is 0.0001. */
+const DEFAULT_EPSILON = 1e-3;
 
 /** Elementwise operators. */
 

@@ -199,6 +199,14 @@ describe("What tfjs reads otherwise than TensorFlow", () => {
     ).not.toEqual([]);
   });
 
+  it("is a batch norm that does not give its ε: 0.001 in tfjs", () => {
+    const model = lowerToTfjs(graph, stateDict, { size: SMALL, fold: false, fuse: false });
+    const without = translateTfjs(edited(model, "FusedBatchNormV3", { epsilon: null }), "m");
+    expect(matchTfjs(without, { subject: "m", graph }).differences).toMatchObject([
+      { layer: "conv3.0.conv1.bn", found: "epsilon 0.001" },
+    ]);
+  });
+
   it("is an attribute of another type or in small letters, and an input too many", () => {
     expect(
       findings(edited(GRAPH, "Conv2D", { strides: { type: "floats", value: [1, 1, 1, 1] } })),
