@@ -64,8 +64,10 @@ export interface Embedded {
 /** A source of features: an open model, or recorded features. */
 export interface FeatureSource {
   readonly party: Party;
-  /** The model's input; absent for a recording. */
+  /** The model's input; absent for a recording that does not say for which it was made. */
   readonly size?: Size;
+  /** Whether it has recorded features. */
+  readonly isRecorded?: boolean;
   /** For a checkpoint: the proof from the verification of its ONNX file. */
   readonly proof?: Proof;
   /** @throws InputError (`file`) if too many pictures have no features */
@@ -104,7 +106,7 @@ export async function openReferenceSource(
   io: Io,
 ): Promise<FeatureSource> {
   const source = await openSource(path, options, io);
-  if (!source.size || isModelFormat(source.party.format)) return source;
+  if (source.isRecorded || !source.size || isModelFormat(source.party.format)) return source;
   const proof = await proofOfReference(path, { ...options, size: source.size }, io);
   return { ...source, ...definedOf({ proof }) };
 }
@@ -187,9 +189,12 @@ async function recordedSource(
 ): Promise<FeatureSource> {
   const rows = new Map<string, Float32Array | Float64Array>();
   const contents: Uint8Array[] = [];
+  let size: Size | undefined;
   for (const file of files) {
     contents.push(await readInput(file));
-    for (const [picture, row] of await readFeatures(file, contents.at(-1) ?? new Uint8Array())) {
+    const recorded = readFeatures(file, contents.at(-1) ?? new Uint8Array());
+    size ??= recorded.size;
+    for (const [picture, row] of recorded.rows) {
       if (rows.has(picture))
         throw badArgument(name, `two rows for ${picture}`, "one row per picture", "remove one of them");
       rows.set(picture, row);
@@ -207,6 +212,8 @@ async function recordedSource(
   const party: Party = { name, format, sha256: await sha256(concatenate(contents)) };
   return {
     party,
+    isRecorded: true,
+    ...definedOf({ size }),
     async features(pictures) {
       const broken = pictures
         .filter((picture) => !rows.has(picture))
@@ -224,11 +231,14 @@ async function recordedSource(
   };
 }
 
-/** A file's rows by the pictures in its list, in float32 or float64. */
-async function readFeatures(
+/** A file's rows by the pictures in its list, in float32 or float64, and the size that these were read at. */
+function readFeatures(
   path: string,
   bytes: Uint8Array,
-): Promise<readonly (readonly [picture: string, row: Float32Array | Float64Array])[]> {
+): {
+  readonly rows: readonly (readonly [picture: string, row: Float32Array | Float64Array])[];
+  readonly size: Size | undefined;
+} {
   const name = basename(path);
   const list = basename(listOf(path));
   if (!existsSync(listOf(path)))
@@ -239,9 +249,11 @@ async function readFeatures(
       "write the features with osnet-verify embed or python/record_features.py",
     );
   const pictures = readFileSync(listOf(path), "utf8")
+    .replace(/^\uFEFF/, "")
     .split(/\r?\n/)
     .filter((line) => line !== "");
-  const { shape, data } = expectFeatures(toReal(featureTensor(bytes, name), name), name);
+  const { features, size } = recordedTensors(bytes, name);
+  const { shape, data } = expectFeatures(toReal(features, name), name);
   const [count = 0, width = 0] = shape;
   if (count !== pictures.length)
     throw badArgument(
@@ -250,14 +262,21 @@ async function readFeatures(
       "one row per picture",
       "write both files again",
     );
-  return pictures.map((picture, row) => [picture, data.subarray(row * width, (row + 1) * width)]);
+  const rows = pictures.map(
+    (picture, row) => [picture, data.subarray(row * width, (row + 1) * width)] as const,
+  );
+  return { rows, size };
 }
 
-function featureTensor(bytes: Uint8Array, name: string): Tensor {
-  if (name.endsWith(".npy")) return decodeNpy(bytes, name);
+function recordedTensors(
+  bytes: Uint8Array,
+  name: string,
+): { readonly features: Tensor; readonly size: Size | undefined } {
+  if (name.endsWith(".npy")) return { features: decodeNpy(bytes, name), size: undefined };
   const tensors = name.endsWith(".npz") ? decodeNpz(bytes, name) : decodeSafetensors(bytes, name).stateDict;
   const features = tensors.get("features");
-  if (features) return features;
+  const [height, width] = Array.from(tensors.get("size")?.data ?? [], Number);
+  if (features) return { features, size: height && width ? { height, width } : undefined };
   throw misused(name, "has no tensor named features", "save the matrix under that name");
 }
 
@@ -293,7 +312,7 @@ export async function embedCommand(model: string, options: EmbedOptions, io: Io)
     const text = new TextEncoder();
     await writeFilesChecked(
       new Map([
-        [out, encode(features, basename(out))],
+        [out, encode({ features, size: embedder.size }, basename(out))],
         [list, text.encode(paths.map((path) => `${path}\n`).join(""))],
       ]),
       { force, check: async () => undefined, accept: () => true, obsolete: undefined },
@@ -309,15 +328,25 @@ export async function embedCommand(model: string, options: EmbedOptions, io: Io)
   }
 }
 
-function encoderOf(out: string): (features: RealTensor, subject: string) => Uint8Array {
-  const named = (features: RealTensor): ReadonlyMap<string, Tensor> => new Map([["features", features]]);
+/** What features files have; an .npy has one tensor only. */
+interface Recorded {
+  readonly features: RealTensor;
+  readonly size: Size;
+}
+
+function encoderOf(out: string): (recorded: Recorded, subject: string) => Uint8Array {
+  const named = ({ features, size: { height, width } }: Recorded): ReadonlyMap<string, Tensor> =>
+    new Map<string, Tensor>([
+      ["features", features],
+      ["size", { dtype: "int32", shape: [2], data: Int32Array.of(height, width) }],
+    ]);
   switch (extname(out)) {
     case ".npy":
-      return encodeNpy;
+      return ({ features }, subject) => encodeNpy(features, subject);
     case ".npz":
-      return (features, subject) => encodeNpz(named(features), { subject });
+      return (recorded, subject) => encodeNpz(named(recorded), { subject });
     case ".safetensors":
-      return (features, subject) => encodeSafetensors(named(features), { subject });
+      return (recorded, subject) => encodeSafetensors(named(recorded), { subject });
     default:
       throw badArgument(
         "--out",

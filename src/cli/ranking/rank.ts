@@ -62,14 +62,17 @@ export async function rankCommand(
     reports.map(({ path }) => path),
     [...candidates, options.reference, options.arch],
   );
-  const { report, folder } = await rankModels(candidates, options, io);
+  const { report, folder, note } = await rankModels(candidates, options, io);
   for (const { path, format } of reports) {
     const isShown = format === "html" && options.pictures === true;
     const pictures = isShown ? await shownPictures(report, folder) : new Map<string, string>();
     await writeReport(path, await renderRanking(report, format, { pictures }));
   }
   if (options.json) io.stdout.write(await renderRanking(report, "json"));
-  else if (!options.quiet) io.stdout.write(`${renderRankingText(report, paintFor(io.stdout))}\n`);
+  else if (!options.quiet) {
+    io.stdout.write(`${renderRankingText(report, paintFor(io.stdout))}\n`);
+    if (!report.passed && note !== undefined) io.stderr.write(`${note}\n`);
+  }
   return report.passed ? 0 : 1;
 }
 
@@ -78,13 +81,14 @@ async function rankModels(
   candidates: readonly string[],
   options: RankOptions,
   io: Io,
-): Promise<{ readonly report: RankingReport; readonly folder: string }> {
+): Promise<{ readonly report: RankingReport; readonly folder: string; readonly note: string | undefined }> {
   const opened = openDataset(options.data);
   const pictures = picturesOf(opened);
-  const { reference, proof, others } = await allFeatures(candidates, options, io, (source) =>
+  const { reference, proof, others, note } = await allFeatures(candidates, options, io, (source) =>
     source.features(pictures, opened.folder),
   );
-  return { report: rankEmbedded(opened, { ...reference, proof }, others, options), folder: opened.folder };
+  const report = rankEmbedded(opened, { ...reference, proof }, others, options);
+  return { report, folder: opened.folder, note };
 }
 
 /**
@@ -172,6 +176,7 @@ async function allFeatures(
   readonly reference: Embedded;
   readonly proof: Proof | undefined;
   readonly others: readonly Embedded[];
+  readonly note: string | undefined;
 }> {
   const open: FeatureSource[] = [];
   try {
@@ -188,10 +193,19 @@ async function allFeatures(
     const embedded = await embed(reference);
     const rest: Embedded[] = [];
     for (const source of others) rest.push(await embed(source));
-    return { reference: embedded, proof: reference.proof, others: rest };
+    const note = options.size ? undefined : unknownSize(open);
+    return { reference: embedded, proof: reference.proof, others: rest, note };
   } finally {
     await Promise.all(open.map((source) => source.release()));
   }
+}
+
+/** Says which features may be of pictures of another size than the others'; undefined if none are. */
+function unknownSize(sources: readonly FeatureSource[]): string | undefined {
+  const [unknown, known] = [sources.find(({ size }) => !size), sources.find(({ size }) => size)];
+  if (!unknown || !known?.size) return undefined;
+  const { height, width } = known.size;
+  return `note: ${unknown.party.name} does not say which size its pictures had, and ${known.party.name} read them at ${height}x${width}; --size sets another`;
 }
 
 function expectOneSize(sources: readonly FeatureSource[]): void {

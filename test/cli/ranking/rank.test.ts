@@ -8,7 +8,7 @@ import type { RankingReport } from "../../../src/verify/ranking/report.js";
 import { tinyCheckpoint } from "../../mutation/families.js";
 import { createFolder, type Folder } from "../../support/folder.js";
 import { encodeNpy } from "../../support/npy.js";
-import { convert, withTensor } from "../../support/osnet.js";
+import { convert, SMALL, withTensor } from "../../support/osnet.js";
 import { pictureSet } from "../../support/picture-set.js";
 import { schemaOf } from "../../support/schemas.js";
 import { tinyFile } from "../../support/tiny-file.js";
@@ -363,6 +363,17 @@ describe("osnet-verify embed", () => {
     const refused = await verify("rank", "model.onnx", "--reference", "short.npy", "--data", "market");
     expect(refused.status).toBe(2);
     expect((await verify("embed", "model.onnx", "--data", "market", "-o", "features.npy")).status).toBe(2);
+  });
+
+  it("writes the pictures' size, which the reference is then run at; of an .npy, it is said not to be known", async () => {
+    await writeFile(folder.at("small.onnx"), convert(tinyCheckpoint("block"), { size: SMALL }));
+    const against = ["--reference", CHECKPOINT, "--data", "market"];
+    for (const features of ["sized.npz", "plain.npy"]) {
+      expect((await verify("embed", "small.onnx", "--data", "market", "-o", features)).status).toBe(0);
+      const { status, stderr } = await verify("rank", features, ...against);
+      expect(status, features).toBe(features === "sized.npz" ? 0 : 1);
+      expect(stderr.includes("plain.npy does not say which size")).toBe(features === "plain.npy");
+    }
   });
 
   it("goes on from its cache, also after an interruption in the middle of a row", async () => {
