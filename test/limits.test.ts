@@ -9,7 +9,12 @@ const LIMITS: readonly (readonly [document: string, says: string, source: string
   ["formats", "10,000 metadata keys", "convert/formats/safetensors", "MAX_METADATA"],
   ["formats", "weight files of 4 MiB", "convert/formats/tfjs/manifest", "SHARD_BYTES"],
   ["security", "at most 100,000 of", "convert/formats/safetensors", "MAX_TENSORS"],
-  ["security", "at most 100 MB and no duplicate keys", "convert/formats/safetensors", "MAX_HEADER_BYTES"],
+  [
+    "security",
+    "at most 100 MB long and has no duplicate keys",
+    "convert/formats/safetensors",
+    "MAX_HEADER_BYTES",
+  ],
   ["security", "At most 10,000 bytes of header", "convert/formats/npz", "MAX_HEADER_BYTES"],
   ["security", "32 dimensions", "convert/formats/npz", "MAX_RANK"],
   ["security", "at most 64 MiB of zeros", "convert/formats/refusals", "MAX_ABSENT_BYTES"],
