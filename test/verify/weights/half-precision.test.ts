@@ -1,6 +1,8 @@
 import { expect, it } from "vitest";
-import { castFloat, toFloat64 } from "../../../src/core/tensor-cast.js";
+import type { Tensor } from "../../../src/core/tensor.js";
+import { castFloat, toFloat32, toFloat64 } from "../../../src/core/tensor-cast.js";
 import { refold } from "../../../src/verify/weights/expected.js";
+import { roundedWeights } from "../../../src/verify/weights/roundings.js";
 import { tinyCheckpoint } from "../../mutation/families.js";
 import { withTensor } from "../../support/osnet.js";
 
@@ -60,4 +62,18 @@ it("what torch folds in half precision is within the bounds, small variances and
     }
   }
   expect(beyond).toBeGreaterThan(0);
+});
+
+it("what rounding weights costs is the same for those that are in half precision already", () => {
+  const data = Float32Array.from({ length: 1000 }, (_, index) => Math.sin(index));
+  const single: Tensor = { dtype: "float32", shape: [10, 100], data };
+  const moved = (tensor: Tensor): number => {
+    const own = toFloat32(tensor, "w").data;
+    const off = roundedWeights(new Map([["w", tensor]]), "float16").get("w")?.data as Float32Array;
+    return Math.hypot(...own.map((value, index) => value - (off[index] as number))) / Math.hypot(...own);
+  };
+  const share = moved(single);
+  expect(share).toBeGreaterThan(2 ** -13);
+  expect(share).toBeLessThan(2 ** -11);
+  expect(moved(castFloat(single, "float16", "w")) / share).toBeCloseTo(1, 0);
 });
