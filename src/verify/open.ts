@@ -134,7 +134,10 @@ async function openSides(
   const against = openReference(party, referenceFile, graph, recordings[0], options);
   const model =
     given.kind === "model"
-      ? modelCandidate(given.model, reference, graph, against.party, { backend: options.backend })
+      ? modelCandidate(given.model, reference, graph, against.party, {
+          backend: options.backend,
+          inputOrder: "own",
+        })
       : undefined;
   const made = source && options.source && sourceOf(options.source, source, graph, images.shape, party);
   if (model) expectSound(model);
