@@ -75,15 +75,35 @@ export function explainConstants(deviations: readonly Deviation[], all: Compared
     const explanation = `${says}: ${of.length} of ${all.compared} constants differ from the checkpoint's`;
     return withCause(layerFault(first.node, "weights", null, explanation), cause);
   });
-  const own = [...layersOf(left)].map(([node, of]) => ownFault(node, of, found));
-  const remaining = new Set(left.map(({ node }) => node.name));
+  const layers = [...layersOf(left)].toSorted(([a], [b]) => placeOf(a.name) - placeOf(b.name));
+  const areApart = layers.length <= MAX_APART;
+  const own = layers.map(([node, of]) => ownFault(node, of, found));
+  const remaining = new Set(areApart ? left.map(({ node }) => node.name) : []);
   return {
-    faults: [...shared, ...own].toSorted((a, b) => placeOf(a.layer) - placeOf(b.layer)),
-    ...(causes.length > 0
+    faults: [...shared, ...(areApart ? own : [unexplained(layers, own, all)])].toSorted(
+      (a, b) => placeOf(a.layer) - placeOf(b.layer),
+    ),
+    ...(causes.length > 0 || !areApart
       ? { ofOneCause: new Set(deviations.flatMap(({ node: { name } }) => (remaining.has(name) ? [] : name))) }
       : {}),
     ...(withEpsilon.size > 0 ? { withEpsilon } : {}),
   };
+}
+
+/** More layers than this are one mistake, even if what it is remains unknown. */
+const MAX_APART = 8;
+
+/** The fault of many layers whose constants have no common cause. */
+function unexplained(
+  layers: readonly (readonly [LayerNode, readonly Deviation[]])[],
+  [first]: readonly Fault[],
+  { compared }: ComparedConstants,
+): Fault {
+  const count = layers.reduce((sum, [, of]) => sum + of.length, 0);
+  const [[from] = [], [to] = []] = [layers[0], layers.at(-1)];
+  if (!first || !from) throw new Error("no layers");
+  const explanation = `${count} of ${compared} constants differ from the checkpoint's, in ${layers.length} layers from ${from.name} to ${to?.name}, and nothing explains them all; the first: ${first.explanation}`;
+  return layerFault(from, "weights", null, explanation);
 }
 
 type Clause = Pick<CauseOfMany, "says" | "cause">;

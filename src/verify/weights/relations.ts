@@ -149,7 +149,35 @@ export function relationsOf(deviations: readonly Deviation[], stateDict: StateDi
       ),
     },
     { cause: "layout", of: orderOf },
+    { cause: "weights-other", of: when("values are 0 that are not in the checkpoint", isPruned) },
+    { cause: "weights-other", of: clipped },
   ];
+}
+
+/** Whether a constant has the right values, within the rounding of folding, except for some that are others instead. */
+function isRightOr(
+  { expected: { values }, found }: Deviation,
+  instead: (wanted: number) => number | undefined,
+): boolean {
+  if (found?.data.length !== values.length) return false;
+  const off = [...valuesOf(found).entries()].filter(([index, own]) => {
+    const wanted = values[index] as number;
+    return !(Math.abs(own - wanted) <= SAME_FACTOR * Math.abs(wanted));
+  });
+  return off.length > 0 && off.every(([index, own]) => own === instead(values[index] as number));
+}
+
+function isPruned(deviation: Deviation): boolean {
+  return isRightOr(deviation, () => 0);
+}
+
+function clipped(deviation: Deviation): string | undefined {
+  const most = valuesOf(deviation.found).reduce((largest, value) => Math.max(largest, Math.abs(value)), 0);
+  const atMost = (wanted: number): number | undefined =>
+    Math.abs(wanted) > most ? Math.sign(wanted) * most : undefined;
+  return most > 0 && isRightOr(deviation, atMost)
+    ? `the values are clipped to ±${Number(most.toPrecision(6))}`
+    : undefined;
 }
 
 /** TF32 has 13 bits less than float32. */

@@ -165,7 +165,7 @@ export function withRounded(
   return new Map(
     [...stateDict].map(([path, tensor]) => [
       path,
-      tensor.dtype.startsWith("float") && isRounded(path, tensor) ? round(tensor) : tensor,
+      tensor.dtype.includes("float") && isRounded(path, tensor) ? round(tensor) : tensor,
     ]),
   );
 }

@@ -49,6 +49,22 @@ describe("a float16 model", () => {
   });
 });
 
+it.each([true, false])("a checkpoint of float16 is converted to float16, folded: %j", async (fold) => {
+  const tiny = openFixture();
+  const stateDict = new Map(
+    [...tiny.stateDict].map(([path, tensor]) => [
+      path,
+      tensor.dtype === "float32" ? castFloat(tensor, "float16", path) : tensor,
+    ]),
+  );
+  const checkpoint = { ...tiny, stateDict };
+  const bytes = convert(checkpoint, { dtype: "float16", fold });
+  const { passed, faults } = await verify(
+    await openVerification({ name: "half.onnx", bytes }, openReference(checkpoint), { size: SMALL }),
+  );
+  expect({ passed, faults }).toEqual({ passed: true, faults: [] });
+});
+
 it.each([
   ["conv2.0.conv1.relu", "structure"],
   ["fc.2", "structure"],

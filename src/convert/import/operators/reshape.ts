@@ -126,8 +126,8 @@ function asVector(site: OperatorSite, sizes: readonly Size[]): Value | undefined
   if (!input) return undefined;
   if (fits(flat)) return site.isLine ? { kind: "node", node: input } : flattened(input, output);
   if (fits(line)) return onLine(input, output);
-  if (fits(nchw)) return unflattened(input, output, NCHW);
-  return fits(nhwc) ? unflattened(input, output, NHWC) : undefined;
+  if (fits(nchw)) return unflattened(input, site, NCHW);
+  return fits(nhwc) ? unflattened(input, site, NHWC) : undefined;
 }
 
 /** [N, C] or [N, C, 1, 1] as [N, C, 1]: the same vector with one more axis. */
@@ -251,7 +251,12 @@ function onVector(node: ForeignNode, steps: number): ForeignNode | undefined {
 /**
  * [N, C] as [N, C, 1, 1] or [N, 1, 1, C] again: the pooled map that was flattened, which now has a value in the file.
  */
-function unflattened(input: ForeignNode, output: string, layout: Layout): Value | undefined {
+function unflattened(
+  input: ForeignNode,
+  { output, readersOf }: OperatorSite,
+  layout: Layout,
+): Value | undefined {
+  const isOutput = readersOf?.(output).size === 0;
   const reading = isNchw(layout) ? {} : { reading: { layout } };
   if (input.form.rank === "pooled") return { kind: "node", node: input, ...reading };
   const [pooled] = input.inputs;
@@ -259,6 +264,8 @@ function unflattened(input: ForeignNode, output: string, layout: Layout): Value 
     const node = pooled.value === undefined ? { ...pooled, value: output, ...reading } : pooled;
     return { kind: "node", node, ...reading };
   }
+  // A gate's vector is read by a product with a map; an output may have axes of size 1.
+  if (isOutput) return { kind: "node", node: input };
   const node = onPixel(input, MAX_STEPS);
   return node && { kind: "node", node, ...reading };
 }
