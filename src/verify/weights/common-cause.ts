@@ -70,19 +70,21 @@ export function explainConstants(deviations: readonly Deviation[], all: Compared
   }
   const order = new Map(all.graph.nodes.map(({ name }, index) => [name, index]));
   const placeOf = (layer: string): number => order.get(layer) ?? 0;
-  const shared = causes.map(({ says, cause, of }) => {
-    const [first] = of.toSorted((a, b) => placeOf(a.node.name) - placeOf(b.node.name)) as [Deviation];
-    const explanation = `${says}: ${of.length} of ${all.compared} constants differ from the checkpoint's`;
-    return withCause(layerFault(first.node, "weights", null, explanation), cause);
-  });
   const layers = [...layersOf(left)].toSorted(([a], [b]) => placeOf(a.name) - placeOf(b.name));
   const areApart = layers.length <= MAX_APART;
+  const same = areApart ? undefined : causes.find((cause) => isAtSame(cause, layers));
+  const shared = causes.map((each) => {
+    const { says, cause, of } = each;
+    const [first] = of.toSorted((a, b) => placeOf(a.node.name) - placeOf(b.node.name)) as [Deviation];
+    const others = each === same ? `; ${left.length} other constants of the same layers differ, too` : "";
+    const explanation = `${says}: ${of.length} of ${all.compared} constants differ from the checkpoint's${others}`;
+    return withCause(layerFault(first.node, "weights", null, explanation), cause);
+  });
   const own = layers.map(([node, of]) => ownFault(node, of, found));
   const remaining = new Set(areApart ? left.map(({ node }) => node.name) : []);
+  const apart = areApart ? own : same ? [] : [unexplained(layers, own, all)];
   return {
-    faults: [...shared, ...(areApart ? own : [unexplained(layers, own, all)])].toSorted(
-      (a, b) => placeOf(a.layer) - placeOf(b.layer),
-    ),
+    faults: [...shared, ...apart].toSorted((a, b) => placeOf(a.layer) - placeOf(b.layer)),
     ...(causes.length > 0 || !areApart
       ? { ofOneCause: new Set(deviations.flatMap(({ node: { name } }) => (remaining.has(name) ? [] : name))) }
       : {}),
@@ -92,6 +94,18 @@ export function explainConstants(deviations: readonly Deviation[], all: Compared
 
 /** More layers than this are one mistake, even if what it is remains unknown. */
 const MAX_APART = 8;
+
+/** The share of layers that make two sets of them the same. */
+const MOST_LAYERS = 0.9;
+
+/** Whether what is left is almost only at layers of which other constants have this cause. */
+function isAtSame(
+  { of }: CauseOfMany,
+  layers: readonly (readonly [LayerNode, readonly Deviation[]])[],
+): boolean {
+  const names = new Set(of.map(({ node }) => node.name));
+  return layers.filter(([{ name }]) => names.has(name)).length >= MOST_LAYERS * layers.length;
+}
 
 /** The fault of many layers whose constants have no common cause. */
 function unexplained(

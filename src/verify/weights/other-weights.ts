@@ -67,11 +67,15 @@ export function otherTraining(
       of: deviations.filter((deviation) => areOthers(deviation) || isUniform(deviation)),
     };
   const change = 100 * median(compared.map((each) => each.change));
+  const slightly = change < SLIGHT ? "slightly " : "";
   return {
-    says: `the weights differ slightly throughout, as after further training (another epoch, or fine-tuning), by a median of ${change.toPrecision(2)} %`,
+    says: `the weights differ ${slightly}throughout, as after further training (another epoch, or fine-tuning), by a median of ${change.toPrecision(2)} %`,
     of: alike(others, stateDict),
   };
 }
+
+/** More percent than this are not slight. */
+const SLIGHT = 10;
 
 /** Whether a constant is the weight of a convolution or linear layer, also in a product. */
 export function isOfProducts({

@@ -308,6 +308,14 @@ describe("a cause that constants have in common", () => {
       },
     ],
     [
+      "pruned weights",
+      /^values are 0 that are not in the checkpoint/,
+      (values, _, { length }) => {
+        const least = values.map(Math.abs).toSorted((a, b) => a - b)[Math.floor(values.length / 3)] ?? 0;
+        return length > 1 ? values.map((value) => (Math.abs(value) < least ? 0 : value)) : undefined;
+      },
+    ],
+    [
       "transposed kernels",
       /height and width of the kernel are swapped/,
       (values, _, [, , height = 1, width = 1]) =>
@@ -332,6 +340,15 @@ describe("a cause that constants have in common", () => {
       return path === `${WRONG}.bias` ? all.map((value) => -value) : all;
     });
     expect(faults).toMatchObject([{ explanation: expect.stringMatching(says) }, { layer: WRONG }]);
+  });
+
+  it.each([true, false])("is one fault where nothing explains many layers, folded %s", (fold) => {
+    const faults = faultsOf(checkpoint, fold, (values, path, { length }) =>
+      length > 1 && path.startsWith("conv4.1.")
+        ? values.map((value, at) => (at % 2 ? value : -3 * value))
+        : undefined,
+    );
+    expect(faults).toMatchObject([{ explanation: expect.stringMatching(/in \d+ layers from conv4\.1\./) }]);
   });
 
   it.each([true, false])("may be an exchange of modules, folded %s", (fold) => {
