@@ -59,7 +59,10 @@ export async function faultOnOtherImages(
     const [right, near] = [expected[index], rounded?.[index]];
     // Where float32 overflows in the network itself, so does PyTorch.
     if (!right || right.data.some((value) => !(Math.abs(value) < MAX_VALUE))) continue;
-    const tolerance = near ? roundingTolerance(largestShare(right, near)) : driftTolerance(output.relMax);
+    const tolerance =
+      near && isHalf(precision)
+        ? roundingTolerance(largestShare(right, near), precision)
+        : driftTolerance(output.relMax);
     const share = largestShare(right, actual);
     if (share <= tolerance) continue;
     const difference =

@@ -179,8 +179,8 @@ export function judgeOutput(
 }
 
 /** Tolerance for an embedding in half precision, as a share of its largest value, if rounding the weights alone moves it by this share. */
-export function roundingTolerance(share: number): number {
-  return Math.max(TAPPING_TOLERANCE.value, Math.min(MAX_DRIFT.others, ROUNDING_FACTOR * share));
+export function roundingTolerance(share: number, precision: HalfPrecision): number {
+  return Math.max(FOLDED_HALF[precision], Math.min(MAX_DRIFT.others, ROUNDING_FACTOR * share));
 }
 
 /** Correct files are up to 2.7 times as far off: their values are rounded too. */
@@ -206,7 +206,9 @@ function tappingStatus(
  * How far an embedding in half precision may be off, as a share of its largest value, if the runtime folds batch norms into weights that were
  * exact in that type: correct networks have up to 0.008 in float16, and 0.06 in bfloat16.
  */
-const FOLDED_HALF = { float16: 2 ** -6, bfloat16: 2 ** -3 } as const;
+const FOLDED_HALF: Readonly<Record<HalfPrecision, number>> = { float16: 2 ** -6, bfloat16: 2 ** -3 };
+
+type HalfPrecision = "float16" | "bfloat16";
 
 function statusOf(
   { mismatchedNonFinite, maxAbs, scale }: TensorMetrics,

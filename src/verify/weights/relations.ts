@@ -154,7 +154,7 @@ export function relationsOf(deviations: readonly Deviation[], stateDict: StateDi
   ];
 }
 
-/** Whether a constant has the right values, within the rounding of folding, except for some that are others instead. */
+/** Whether a constant has the right values, within the rounding of folding, and others are what stands in their place. */
 function isRightOr(
   { expected: { values }, found }: Deviation,
   instead: (wanted: number) => number | undefined,
