@@ -294,6 +294,22 @@ it.each([
   expect(faults.map(({ layer }) => layer)).toEqual(expected);
 });
 
+it.each(["ours", "theirs"] as const)(
+  "an output with two more axes of size 1 is nothing: %s",
+  async (names) => {
+    const unsqueezed = withTail([["Reshape", [wholes(0, FEATURES, 1, 1)]]], names);
+    expect(await report(unsqueezed)).toMatchObject({ passed: true, faults: [] });
+    const normalised = withTail(
+      [
+        ["LpNormalization", [], { axis: int(1), p: int(2) }],
+        ["Reshape", [wholes(-1, FEATURES, 1, 1)]],
+      ],
+      names,
+    );
+    expect(await report(normalised)).toMatchObject({ passed: true, faults: [] });
+  },
+);
+
 describe("before the network", () => {
   const fed = (opType: string, constants: readonly Tensor[]): Uint8Array =>
     rewriteOnnx(HONEST, (model) => {
