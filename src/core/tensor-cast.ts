@@ -159,7 +159,10 @@ function roundToBits(value: number, fraction: number, bias: number): number {
   return sign | (((exponent - least) << fraction) + (WORDS[0] ?? 0));
 }
 
-/** Whether a type has 16 bits, in which networks are said to be in half precision. */
-export function isHalf(dtype: FloatDType | undefined): dtype is "float16" | "bfloat16" {
+/** The types of 16 bits, in which networks are said to be in half precision. */
+export type HalfDType = "float16" | "bfloat16";
+
+/** Whether a type is one of them. */
+export function isHalf(dtype: FloatDType | undefined): dtype is HalfDType {
   return dtype === "float16" || dtype === "bfloat16";
 }

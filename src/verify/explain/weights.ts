@@ -3,7 +3,7 @@ import type { LayerNode, Op } from "../../arch/index.js";
 import { moduleOf } from "../../arch/parameters.js";
 import { filled, largestMagnitude } from "../../core/functions.js";
 import { type Shape, sameShape } from "../../core/tensor.js";
-import { castFloat, toFloat64 } from "../../core/tensor-cast.js";
+import { castFloat, type HalfDType, toFloat64 } from "../../core/tensor-cast.js";
 import { commonPrefix } from "../../core/text.js";
 import { affineOf } from "../bounds/norms.js";
 import type { ParameterSource } from "../reference/evaluate-layer.js";
@@ -88,7 +88,7 @@ const misread =
       ]);
 
 function roundings({ shape, weight }: Product): Variant[] {
-  const cast = (dtype: "float16" | "bfloat16"): Float64Array =>
+  const cast = (dtype: HalfDType): Float64Array =>
     toFloat64(
       castFloat({ dtype: "float32", shape, data: Float32Array.from(weight) }, dtype, "weight"),
       "weight",

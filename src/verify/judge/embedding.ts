@@ -1,8 +1,7 @@
 import type { LayerGraph } from "../../arch/index.js";
 import { RESULT_KINDS } from "../../convert/export/options.js";
 import type { OnnxDimension } from "../../convert/formats/onnx/model.js";
-import { copyOf, formatShape, type RealTensor, type Shape, type Tensor } from "../../core/tensor.js";
-import type { Backend } from "../backends/backend.js";
+import { copyOf, formatShape, type RealTensor, type Shape } from "../../core/tensor.js";
 import type { Verification } from "../candidate/candidate.js";
 import type { ModelOutput } from "../candidate/outputs.js";
 import { measure, normalizeRows } from "../outcome/metrics.js";
@@ -20,6 +19,7 @@ import {
   applyOperations,
   describeOperations,
   isSameShape,
+  layersOf,
 } from "./other-models.js";
 import { compareRuns, runAlone, runUnoptimised, type WholeRun } from "./reruns.js";
 import { finite, judgeOutput, rerunTolerance } from "./verdicts.js";
@@ -120,7 +120,8 @@ export function outputJudge(
     if (!quantized || layer.name !== (first?.layer ?? fallback)) return;
     const isPlain = first?.operations?.length === 0;
     const result = isPlain ? (values?.[0] ?? layer.actual) : layer.actual;
-    const value = await layerOf(quantized.original, images, layer.name);
+    const run = quantized.original.run(images);
+    const value = (await layersOf(run, new Set([layer.name]))).get(layer.name);
     if (!value) return;
     loss = quantizationLoss(value, result);
     original = applyOperations(value, first?.operations ?? []);
@@ -233,13 +234,4 @@ function quantizationLoss(
     cosine,
     normalizedMaxAbs: measure(normalizeRows(original), normalizeRows(embedding)).maxAbs,
   };
-}
-
-async function layerOf(
-  backend: Backend,
-  images: Tensor<"float32">,
-  layer: string,
-): Promise<RealTensor | undefined> {
-  for await (const { name, tensor } of backend.run(images)) if (name === layer) return copyOf(tensor);
-  return undefined;
 }

@@ -1,6 +1,6 @@
 import { IMAGENET } from "../../convert/export/options.js";
 import { filled, mulberry32 } from "../../core/functions.js";
-import { copyOf, type RealTensor, type Tensor } from "../../core/tensor.js";
+import type { RealTensor, Tensor } from "../../core/tensor.js";
 import { isHalf } from "../../core/tensor-cast.js";
 import type { Backend } from "../backends/backend.js";
 import { referenceBackend } from "../backends/references.js";
@@ -8,7 +8,7 @@ import { imagesSeen, type Verification } from "../candidate/candidate.js";
 import { affordableBatch, normalisedPixel } from "../inputs/images.js";
 import { type Fault, layerFault, type OutputResult, type Party } from "../outcome/report.js";
 import { roundedWeights } from "../weights/roundings.js";
-import { againstReference, applyOperations, inBatches } from "./other-models.js";
+import { againstReference, applyOperations, inBatches, layersOf } from "./other-models.js";
 import { driftTolerance, roundingTolerance } from "./verdicts.js";
 
 /**
@@ -102,15 +102,6 @@ function largestShare(expected: RealTensor, actual: RealTensor): number {
       share = Math.max(share, off / Math.max(least, largest(start, start + size)));
   }
   return Number.isNaN(share) ? Infinity : share;
-}
-
-async function layersOf(
-  run: AsyncIterable<{ readonly name: string; readonly tensor: RealTensor }>,
-  names: ReadonlySet<string>,
-): Promise<ReadonlyMap<string, RealTensor>> {
-  const found = new Map<string, RealTensor>();
-  for await (const { name, tensor } of run) if (names.has(name)) found.set(name, copyOf(tensor));
-  return found;
 }
 
 /** A value that float32 represents, as it most likely does those of the layers before it. */

@@ -221,6 +221,19 @@ export async function inBatches(
   });
 }
 
+/** Copies of layers' values from a run, which ends with the last of them. */
+export async function layersOf(
+  run: AsyncIterable<{ readonly name: string; readonly tensor: RealTensor }>,
+  names: ReadonlySet<string>,
+): Promise<ReadonlyMap<string, RealTensor>> {
+  const found = new Map<string, RealTensor>();
+  for await (const { name, tensor } of run) {
+    if (names.has(name)) found.set(name, copyOf(tensor));
+    if (found.size === names.size) break;
+  }
+  return found;
+}
+
 /** The distance between two outputs; infinite if one of them is absent or has another shape. */
 function distance(
   expected: RealTensor | undefined,

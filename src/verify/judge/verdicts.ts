@@ -1,6 +1,6 @@
 import type { GateOutput, LayerNode } from "../../arch/index.js";
 import type { RealTensor } from "../../core/tensor.js";
-import { type FloatDType, isHalf } from "../../core/tensor-cast.js";
+import { type FloatDType, type HalfDType, isHalf } from "../../core/tensor-cast.js";
 import { isRounding, type LocalError } from "../bounds/local-error.js";
 import { measure, normalizeRows, type TensorMetrics } from "../outcome/metrics.js";
 import type {
@@ -179,7 +179,7 @@ export function judgeOutput(
 }
 
 /** Tolerance for an embedding in half precision, as a share of its largest value, if rounding the weights alone moves it by this share. */
-export function roundingTolerance(share: number, precision: HalfPrecision): number {
+export function roundingTolerance(share: number, precision: HalfDType): number {
   return Math.max(FOLDED_HALF[precision], Math.min(MAX_DRIFT.others, ROUNDING_FACTOR * share));
 }
 
@@ -206,9 +206,7 @@ function tappingStatus(
  * How far an embedding in half precision may be off, as a share of its largest value, if the runtime folds batch norms into weights that were
  * exact in that type: correct networks have up to 0.008 in float16, and 0.06 in bfloat16.
  */
-const FOLDED_HALF: Readonly<Record<HalfPrecision, number>> = { float16: 2 ** -6, bfloat16: 2 ** -3 };
-
-type HalfPrecision = "float16" | "bfloat16";
+const FOLDED_HALF: Readonly<Record<HalfDType, number>> = { float16: 2 ** -6, bfloat16: 2 ** -3 };
 
 function statusOf(
   { mismatchedNonFinite, maxAbs, scale }: TensorMetrics,

@@ -2,7 +2,7 @@ import type { LayerNode, ParameterRole } from "../../arch/index.js";
 import { chooseQuantization, roundToStored } from "../../convert/formats/tfjs/manifest.js";
 import type { StoredTensor } from "../../convert/formats/tfjs/model.js";
 import type { DType, StateDict, Tensor } from "../../core/tensor.js";
-import { castFloat, toFloat32 } from "../../core/tensor-cast.js";
+import { castFloat, type HalfDType, toFloat32 } from "../../core/tensor-cast.js";
 import { type Fault, layerFault } from "../outcome/report.js";
 import { type FoldedConstant, HALF_PRECISION } from "./expected.js";
 
@@ -114,9 +114,7 @@ export const NARROW_FOLDING: Readonly<Partial<Record<DType, number>>> = {
  */
 export const MIN_HALF: number = 2 ** -23;
 
-type Narrow = "float16" | "bfloat16";
-
-export const NARROW: readonly Narrow[] = ["float16", "bfloat16"];
+export const NARROW: readonly HalfDType[] = ["float16", "bfloat16"];
 
 /** What was rounded before folding: everything, what is trained and not statistics, or weights alone. */
 export const ROUNDED_BEFORE: readonly ((path: string, tensor: Tensor) => boolean)[] = [
@@ -129,7 +127,7 @@ export const ROUNDED_BEFORE: readonly ((path: string, tensor: Tensor) => boolean
 const UNLIKE = 4 / 3;
 
 /** A checkpoint with its weights, but no vectors, as far off as rounding them to half precision would be: also if they already are in it. */
-export function roundedWeights(stateDict: StateDict, dtype: Narrow): StateDict {
+export function roundedWeights(stateDict: StateDict, dtype: HalfDType): StateDict {
   const scaled = (tensor: Tensor, factor: number): Tensor => {
     const { shape, data } = toFloat32(tensor, "constant");
     return { dtype: "float32", shape, data: data.map((value) => value * factor) };
@@ -143,7 +141,7 @@ export function roundedWeights(stateDict: StateDict, dtype: Narrow): StateDict {
 }
 
 /** Rounds a tensor to a narrower type, and back. */
-export function rounding(dtype: Narrow): (tensor: Tensor) => Tensor {
+export function rounding(dtype: HalfDType): (tensor: Tensor) => Tensor {
   return (tensor) => toFloat32(castFloat(tensor, dtype, "constant"), "constant");
 }
 
@@ -171,7 +169,7 @@ export function withRounded(
 }
 
 /** A constant in a narrower type, if that has all of its values. */
-export function inType(tensor: StoredTensor, dtype: Narrow): StoredTensor | undefined {
+export function inType(tensor: StoredTensor, dtype: HalfDType): StoredTensor | undefined {
   if (tensor.dtype !== "float32" || tensor.stored) return tensor.dtype === dtype ? tensor : undefined;
   const narrow = castFloat(tensor, dtype, "constant");
   const { data } = toFloat32(narrow, "constant");
