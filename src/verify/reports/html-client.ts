@@ -31,7 +31,7 @@ interface PageElement {
   removeAttribute(name: string): void;
   querySelector(selector: string): PageElement | null;
   querySelectorAll(selector: string): PageElements;
-  addEventListener(type: string, listener: (event: PageEvent) => void): void;
+  addEventListener(type: string, listener: (event: PageEvent) => void, capture?: boolean): void;
   getBoundingClientRect(): PageBox;
   scrollIntoView(options: { readonly block: "center" }): void;
 }
@@ -53,6 +53,7 @@ interface PageEvent {
   readonly clientX: number;
   readonly clientY: number;
   preventDefault(): void;
+  stopPropagation(): void;
 }
 
 /** Figures shown beside a place of the window, in pixels. */
@@ -82,6 +83,34 @@ function makeTip(document: PageDocument): Tip {
       tip.hidden = true;
     },
   };
+}
+
+/**
+ * A page that scrolls to what has the focus moves under a resting pointer, which browsers report as the pointer's own
+ * movement: after a key, such events are withheld until the pointer is elsewhere in the window.
+ */
+function ignoreRestingPointer(document: PageDocument): void {
+  const page = document.documentElement;
+  let place: string | undefined;
+  let keyPressed = false;
+  page.addEventListener(
+    "keydown",
+    () => {
+      keyPressed = true;
+    },
+    true,
+  );
+  for (const type of ["pointermove", "pointerleave"])
+    page.addEventListener(
+      type,
+      (event) => {
+        const now = `${event.clientX} ${event.clientY}`;
+        if (place !== undefined && place !== now) keyPressed = false;
+        place = now;
+        if (keyPressed) event.stopPropagation();
+      },
+      true,
+    );
 }
 
 /**
@@ -335,6 +364,7 @@ document.body.classList.remove("noscript");
 document.querySelectorAll("table.data").forEach(function(table){(${makeSortable})(document,table)});
 document.querySelectorAll(".controls[data-for]").forEach(function(controls){(${makeFilterable})(document,controls)});
 var tip=(${makeTip})(document);
+(${ignoreRestingPointer})(document);
 (${connectLayers})(document,tip);
 (${connectMaps})(document,tip);
 (${makeThemeButton})(document,matchMedia("(prefers-color-scheme:dark)").matches);

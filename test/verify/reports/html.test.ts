@@ -95,6 +95,13 @@ describe.skipIf(absent)(`HTML reports in Chromium ${absent || ""}`, () => {
     await focus("svg.map");
     await page.keyboard.press("ArrowRight");
     expect(await tip()).toMatch(/^conv2\.0, stream 1, channel 0\nreference 0\./);
+    // The page moves under the pointer; then the pointer moves.
+    await page.hover("#depth-chart");
+    await focus("svg.map");
+    await page.keyboard.press("ArrowRight");
+    await page.evaluate("scrollBy(0, -200)");
+    await page.evaluate("new Promise((done) => setTimeout(done, 300))");
+    expect(await tip()).toMatch(/^conv2\.0, stream 1, channel 1\n/);
     await page.hover("svg.map");
     expect(await tip()).toMatch(/^conv2\.0, stream \d, channel \d+\nreference 0\./);
     await page.click("#theme");
