@@ -15,6 +15,7 @@ import { isHalfPrecision } from "./operators/constants.js";
 import type { ForeignGraph, ForeignNode, Form, Layout, Reading, Value } from "./operators/foreign.js";
 import { isNchw, NCHW, NHWC, NHWC_DOMAIN, towardsNchw } from "./operators/layouts.js";
 import { meaning } from "./operators/meaning.js";
+import { pixelAsVector } from "./operators/reshape.js";
 import { numbers } from "./operators/site.js";
 import { preprocessing } from "./preprocess.js";
 
@@ -39,7 +40,12 @@ function readModel(model: OnnxModel, subject: string): ForeignGraph {
   const { values, census, computed, isHalf, input, first } = read;
   const outputs = graph.outputs.map(({ name }) => {
     const value = values.get(name);
-    return value?.kind === "node" && !value.planes ? value : undefined;
+    if (value?.kind !== "node" || value.planes) return undefined;
+    // What a network with an embedding of 1×1 convolutions ends with; a gate's vector is read further.
+    const isEnd =
+      value.node.form.rank === "pooled" && !graph.nodes.some(({ inputs }) => inputs.includes(name));
+    const vector = isEnd ? pixelAsVector(value.node) : undefined;
+    return vector ? { ...value, node: vector } : value;
   });
   const alive = live(outputs.flatMap((value) => value?.node ?? []));
   return {

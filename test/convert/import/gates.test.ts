@@ -18,9 +18,19 @@ interface Spelling {
   readonly pool: (from: string, to: string) => readonly OnnxNode[];
   readonly linear: (from: string, to: string, matrix: string, bias: string) => readonly OnnxNode[];
   readonly back: (from: string, to: string) => readonly OnnxNode[];
+  readonly product?: (inputs: readonly string[], to: string) => readonly OnnxNode[];
 }
 
-const constants: Record<string, Tensor> = { pooled: int64(0, -1), pixels: int64(0, -1, 1, 1) };
+function einsum(equation: string, inputs: readonly string[], to: string): OnnxNode {
+  return operator("Einsum", inputs, to, { equation: { type: "string", value: equation } });
+}
+
+const constants: Record<string, Tensor> = {
+  pooled: int64(0, -1),
+  pixels: int64(0, -1, 1, 1),
+  rows: { ...int64(2), shape: [] },
+  columns: { ...int64(3), shape: [] },
+};
 for (const [path, tensor] of STATE)
   if (/gate\.fc\d\.weight$/.test(path)) {
     const [rows = 0, columns = 0] = tensor.shape;
@@ -45,6 +55,20 @@ const SPELLINGS: Readonly<Record<string, Spelling>> = {
     linear: gemm,
     back: unsqueeze,
   },
+  "a sum as Einsum, divided by the number of pixels that the graph computes, and a product as Einsum": {
+    pool: (from, to) => [
+      einsum("nchw->nc", [from], `${to}.sum`),
+      operator("Shape", [from], `${to}.sizes`),
+      operator("Gather", [`${to}.sizes`, "rows"], `${to}.height`),
+      operator("Gather", [`${to}.sizes`, "columns"], `${to}.width`),
+      operator("Mul", [`${to}.height`, `${to}.width`], `${to}.count`),
+      operator("Cast", [`${to}.count`], `${to}.divisor`, { to: { type: "int", value: 1 } }),
+      operator("Div", [`${to}.sum`, `${to}.divisor`], to),
+    ],
+    linear: gemm,
+    back: (from, to) => [operator("Identity", [from], to)],
+    product: ([map = "", gate = ""], to) => [einsum("nchw,nc->nchw", [map, gate], to)],
+  },
   "GlobalAveragePool, Flatten, MatMul and Reshape": {
     pool: (from, to) => [
       operator("GlobalAveragePool", [from], `${to}.pixel`),
@@ -67,7 +91,7 @@ const SPELLINGS: Readonly<Record<string, Spelling>> = {
 };
 
 /** The model with every gate written in this way. */
-function spelled({ pool, linear, back }: Spelling, model = MODEL): OnnxModel {
+function spelled({ pool, linear, back, product }: Spelling, model = MODEL): OnnxModel {
   return GRAPH.gates.reduce(
     (changed, { layer }) => {
       const gate = layer.replace(/\.gate_activation$/, "");
@@ -85,10 +109,11 @@ function spelled({ pool, linear, back }: Spelling, model = MODEL): OnnxModel {
           ...back(layerOf("gate_activation"), layer),
         ],
       };
-      return Object.entries(steps).reduce(
+      const written = Object.entries(steps).reduce(
         (before, [name, change]) => replaceNode(before, `${gate}.${name}`, change),
         changed,
       );
+      return product ? replaceNode(written, gate, ({ inputs }) => product(inputs, gate)) : written;
     },
     withConstants(model, constants),
   );

@@ -44,6 +44,21 @@ const SPELLINGS: Readonly<Record<string, OnnxModel>> = {
     operator("ReduceMean", [inputOf(node)], "flat", { ...plane, keepdims: { type: "int", value: 0 } }),
     operator("Unsqueeze", ["flat"], "conv2.0.gate[1].global_avgpool", plane),
   ]),
+  "the mean, and the mean of its pixel without its plane": swap("global_avgpool.flatten", (node) => [
+    operator("ReduceMean", [inputOf(node)], "global_avgpool.flatten", {
+      axes: ints(2, -1),
+      keepdims: { type: "int", value: 0 },
+    }),
+  ]),
+  "the mean, and the sum of its pixel along one axis": swap("global_avgpool.flatten", (node) => [
+    operator("ReduceSum", [inputOf(node)], "line", { axes: ints(3), keepdims: { type: "int", value: 0 } }),
+    operator("Squeeze", ["line"], "global_avgpool.flatten", { axes: ints(2) }),
+  ]),
+  "the mean, with its channels last, and the maximum of its pixel": swap("global_avgpool.flatten", (node) => [
+    operator("Transpose", [inputOf(node)], "turned", { perm: ints(0, 2, 3, 1) }),
+    operator("ReduceMax", ["turned"], "pixel", { axes: ints(1, 2) }),
+    operator("Flatten", ["pixel"], "global_avgpool.flatten"),
+  ]),
   "a pool of the whole map": swap("global_avgpool", (node) => [
     operator("AveragePool", [inputOf(node)], "global_avgpool", { kernel_shape: ints(4, 2) }),
   ]),
@@ -234,7 +249,63 @@ const SPELLINGS: Readonly<Record<string, OnnxModel>> = {
   ),
 };
 
+/** Reductions of the pooled map that leave more or less than its pixel. */
+const OTHERS: Readonly<Record<string, readonly OnnxNode[]>> = {
+  "over the channels": [operator("ReduceMean", ["global_avgpool"], "mean", { axes: ints(1) })],
+  "over everything": [operator("ReduceMean", ["global_avgpool"], "mean")],
+  "over the channels, which are last": [
+    operator("Transpose", ["global_avgpool"], "turned", { perm: ints(0, 2, 3, 1) }),
+    operator("ReduceMean", ["turned"], "mean", { axes: ints(3) }),
+  ],
+  "over the images": [operator("ReduceMax", ["global_avgpool"], "mean", { axes: ints(0, 2, 3) })],
+};
+
+/** The embedding as 1×1 convolutions of the pooled map, which is not flattened, and no classifier. */
+function withPixels(): OnnxModel {
+  const [features] = MODEL.graph.outputs;
+  const kernel = { ...FC, shape: [...FC.shape, 1, 1] };
+  const steps = swap(
+    "fc.0",
+    () => [operator("Conv", ["global_avgpool", "kernel", "fc.0.bias"], "fc.0", { kernel_shape: ints(1, 1) })],
+    { kernel },
+  );
+  const { graph } = steps;
+  return {
+    ...steps,
+    graph: {
+      ...graph,
+      outputs: features ? [{ ...features, shape: ["batch", FC.shape[0] ?? 0, 1, 1] }] : [],
+      nodes: graph.nodes.filter(
+        ({ outputs: [value = ""] }) => !/^(classifier|logits|global_avgpool\.flatten)$/.test(value),
+      ),
+    },
+  };
+}
+
 describe("matchGraph knows the spellings of a layer", () => {
+  it("an activation that has two more axes for a while, whose values are read as they are", () => {
+    const model = swap("fc.2", (node) => [
+      operator("Relu", [inputOf(node)], "active"),
+      operator("Unsqueeze", ["active"], "pixel", plane),
+      operator("Squeeze", ["pixel"], "fc.2", plane),
+    ]);
+    expectExact(model, GRAPH, STATE);
+    expect(matchGraph(model, { ...SUBJECT, graph: GRAPH }).readings).toEqual(new Map());
+  });
+
+  it("an embedding of single pixels", () => {
+    const { differences, outputs } = matchGraph(anonymous(withPixels()), { ...SUBJECT, graph: GRAPH });
+    expect(differences).toEqual([]);
+    expect(outputs.map(({ layer, operations }) => ({ layer, operations }))).toEqual([
+      { layer: "fc.2", operations: [] },
+    ]);
+  });
+
+  it.each(Object.entries(OTHERS))("and not a reduction of the pooled map %s", (_, nodes) => {
+    const model = swap("global_avgpool.flatten", (node) => [...nodes, { ...node, inputs: ["mean"] }]);
+    expect(matchGraph(anonymous(model), { ...SUBJECT, graph: GRAPH }).differences).not.toEqual([]);
+  });
+
   it.each(Object.entries(SPELLINGS))("%s", (_, model) => {
     expectExact(model, GRAPH, STATE);
   });

@@ -1,5 +1,7 @@
-import { uniform } from "./constants.js";
-import { type Constants, type ForeignNode, isKind, type Value } from "./foreign.js";
+import type { Tensor } from "../../../core/tensor.js";
+import { taken, uniform } from "./constants.js";
+import { type Constants, type ForeignNode, isKind, type Size, type Value } from "./foreign.js";
+import { sizesOf } from "./shapes.js";
 import {
   asNode,
   asTensor,
@@ -134,4 +136,106 @@ function movedColour(
   if (opType !== "Gather" || !isPlane || place === undefined || !isImages(input)) return undefined;
   const channel = place < 0 ? place + channels : place;
   return channel >= 0 && channel < channels ? { of: input, channel, scale: 1, shift: 0 } : undefined;
+}
+
+/** Slices, which of images may take a channel, or reverse them; and channels in another order, such as BGR to RGB. */
+
+/** Exporters write an end at least this large for "to the end". */
+const TO_THE_END = 1_000_000;
+
+/**
+ * A GatherND along the channels if they come first, as PyTorch's dynamo exporter writes `x[:, [2, 1, 0]]`.
+ */
+export const readChannelGatherNd: OperatorReader = (site) => {
+  const { shape: [, ...depth] = [] } = asTensor(site.inputs[1]) ?? {};
+  const isAlongFirst = String(depth) === "1" && int(site.node, "batch_dims", 0) === 0;
+  return isAlongFirst && site.layout?.[0] === 1 ? reordered(site, numbers(site.inputs[1])) : undefined;
+};
+
+/** A slice that reverses the channels, as in `x[:, ::-1]`, or takes one of them, and all of every other axis. */
+export const readChannelSlice: OperatorReader = (site) => {
+  const [input, tensor] = [asNode(site.inputs[0]), asTensor(site.inputs[0])];
+  const cuts = cutsOf(site);
+  if (tensor) return cuts && slicedConstant(tensor, cuts);
+  const channels = input?.form.channels ?? 0;
+  if (!input || !cuts || channels > MAX_COLOURS) return undefined;
+  const sizes = sizesOf(site, input);
+  const [cut, ...others] = cuts.filter((cut) => !isAll(cut, sizes));
+  const front = cut && cut.axis < 0 ? cut.axis + sizes.length : (cut?.axis ?? 0);
+  if (!cut || others.length > 0 || (site.layout?.[front] ?? front) !== 1) return undefined;
+  const { start, end, step } = cut;
+  const [first, last] = [start, end].map((place) =>
+    place < 0 ? place + channels : Math.min(place, channels),
+  );
+  if (step === 1 && first !== undefined && last === first + 1) return oneColour(site, first);
+  const isLast = start === -1 || start >= channels - 1;
+  if (step !== -1 || !isLast || end >= -channels) return undefined;
+  return reordered(
+    site,
+    Array.from({ length: channels }, (_, index) => channels - 1 - index),
+  );
+};
+
+/** A slice along one axis. */
+export interface Cut {
+  readonly axis: number;
+  readonly start: number;
+  readonly end: number;
+  readonly step: number;
+}
+
+/** Starts, ends, axes and steps are attributes in older operator sets and inputs in newer ones. */
+export function cutsOf(site: OperatorSite): readonly Cut[] | undefined {
+  const [starts, ends] = [attributeOrInput(site, "starts", 1), attributeOrInput(site, "ends", 2)];
+  const axes = attributeOrInput(site, "axes", 3) ?? starts?.map((_, axis) => axis);
+  const steps = numbers(site.inputs[4]);
+  if (!starts || !ends || site.inputs.slice(1).some((value) => value && !numbers(value))) return undefined;
+  return axes?.map((axis, at) => ({
+    axis,
+    start: starts[at] ?? 0,
+    end: ends[at] ?? 0,
+    step: steps?.[at] ?? 1,
+  }));
+}
+
+export function isAll({ axis, start, end, step }: Cut, sizes: readonly Size[]): boolean {
+  const known = sizes.at(axis);
+  const size = typeof known === "number" ? known : undefined;
+  const isToTheEnd = end >= TO_THE_END || (size !== undefined && end >= size);
+  return (start === 0 || (size !== undefined && start <= -size)) && isToTheEnd && step === 1;
+}
+
+/** A part of a constant: paddings and shapes that exporters compute in the graph. */
+function slicedConstant(tensor: Tensor, cuts: readonly Cut[]): Value | undefined {
+  let result: Tensor | undefined = tensor;
+  for (const cut of cuts) {
+    const { step } = cut;
+    const front = cut.axis < 0 ? cut.axis + tensor.shape.length : cut.axis;
+    const size = tensor.shape[front] ?? 0;
+    if (step === 0 || !result) return undefined;
+    const within = (place: number, least: number, most: number): number =>
+      Math.min(most, Math.max(least, place < 0 ? place + size : place));
+    const start = step > 0 ? within(cut.start, 0, size) : within(cut.start, 0, size - 1);
+    const end = step > 0 ? within(cut.end, 0, size) : within(cut.end, -1, size - 1);
+    const count = Math.max(0, Math.ceil((end - start) / step));
+    if (count > size) return undefined;
+    result = taken(
+      result,
+      front,
+      Array.from({ length: count }, (_, index) => start + index * step),
+    );
+  }
+  return result && { kind: "constant", tensor: result };
+}
+
+export function reordered(
+  { inputs, output }: OperatorSite,
+  order: readonly number[] | undefined,
+): Value | undefined {
+  const input = asNode(inputs[0]);
+  if (!order || input?.form.rank !== "map" || order.length !== input.form.channels) return undefined;
+  const isOrder = order.every(
+    (channel, at) => channel >= 0 && order.indexOf(channel) === at && channel < order.length,
+  );
+  return isOrder ? nodeValue({ kind: "channelOrder", order }, [input], input.form, output) : undefined;
 }

@@ -20,6 +20,7 @@ import { readerOf } from "./readers.js";
 import { passedOn } from "./reshape.js";
 import { chosenSizes, readPlaces, reshapeTarget, sizesPassedOn, wholeArithmetic } from "./shapes.js";
 import { asNode, asTensor, attributeOrInput, float, int, type OperatorSite } from "./site.js";
+import { pooledPixels } from "./windows.js";
 
 /** What an output of an operator is: of one that no reader knows, an operator by its name. */
 export function meaning(site: OperatorSite, index: number): Value {
@@ -30,7 +31,7 @@ export function meaning(site: OperatorSite, index: number): Value {
   // Numbers and indices of the network do not follow from the size or number of images, but a mean's number of pixels does.
   const isIndex = site.node.opType.startsWith("Gather");
   const isSized = site.inputs.some((input) => hasSizes(input) && (isIndex || isFloat(input.tensor)));
-  const isMean = isKind(value.node, "globalAvgPool") && !nodes.includes(value.node);
+  const isMean = !isIndex && pooledPixels(value.node) !== undefined && !nodes.includes(value.node);
   if (isSized && !isMean) return unknown(site, site.node.opType);
   if (nodes.includes(value.node)) return value;
   // A result that is an operand in another shape, or with another constant, is as certain as the operand.

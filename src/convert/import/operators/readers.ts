@@ -1,6 +1,6 @@
 import { int, ints, type OnnxAttributeRecord, onnxNode } from "../../formats/onnx/model.js";
 import { readAdd, readDiv, readGemm, readMatMul, readMul, readSub } from "./arithmetic.js";
-import { joinedColours, readSplit } from "./colours.js";
+import { joinedColours, readChannelGatherNd, readChannelSlice, readSplit } from "./colours.js";
 import {
   constantOf,
   readCast,
@@ -46,8 +46,6 @@ import {
 } from "./quantised.js";
 import {
   readChannelGather,
-  readChannelGatherNd,
-  readChannelSlice,
   readFlatten,
   readReduceMax,
   readReduceMean,

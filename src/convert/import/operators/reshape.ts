@@ -1,6 +1,6 @@
-import { elementCount, type Tensor } from "../../../core/tensor.js";
-import { MAX_COLOURS, oneColour } from "./colours.js";
-import { perChannel, reshaped, resolveShape, taken, transposed, unsqueezedShape } from "./constants.js";
+import { elementCount } from "../../../core/tensor.js";
+import { cutsOf, isAll, oneColour, reordered } from "./colours.js";
+import { perChannel, reshaped, resolveShape, transposed, unsqueezedShape } from "./constants.js";
 import {
   type ForeignNode,
   inForm,
@@ -193,14 +193,31 @@ function firstReduction(
   return isFirst ? [source, frontAxes(op.axes, source.form)[0]] : [input, undefined];
 }
 
-export const readReduceMean: OperatorReader = (site) => reduced("globalAvgPool", site, site.output);
-export const readReduceMax: OperatorReader = (site) => reduced("globalMaxPool", site, site.output);
+export const readReduceMean: OperatorReader = (site) =>
+  pixelReduced(site) ?? reduced("globalAvgPool", site, site.output);
+export const readReduceMax: OperatorReader = (site) =>
+  pixelReduced(site) ?? reduced("globalMaxPool", site, site.output);
+
+/** What any reduction over the plane of a pooled map leaves: its pixel. */
+function pixelReduced(site: OperatorSite): Value | undefined {
+  const [value] = site.inputs;
+  const input = asNode(value);
+  const axes = attributeOrInput(site, "axes", 1) ?? [];
+  // Without axes, it is a reduction over all of them.
+  if (!input || input.form.isGuess || axes.length === 0 || vectorSizes(site)?.length !== 4) return undefined;
+  if (frontAxes(axes, input.form).some((axis) => axis < 2)) return undefined;
+  if (int(site.node, "keepdims", 1) === 1) return value;
+  if (axes.length > 1) return flattened(input, site.output);
+  return isNchw(site.layout ?? NCHW) ? onLine(input, site.output) : undefined;
+}
 
 /**
  * A sum over the pixels of a map of known size: their mean times their number, by which programs divide next. In half precision
  * a sum may overflow where the mean does not.
  */
 export const readReduceSum: OperatorReader = (site) => {
+  const pixel = pixelReduced(site);
+  if (pixel) return pixel;
   const mean = site.isHalf ? undefined : asNode(reduced("globalAvgPool", site, undefined));
   const pixels = pooledPixels(mean);
   if (!mean || pixels === undefined) return undefined;
@@ -208,12 +225,17 @@ export const readReduceSum: OperatorReader = (site) => {
   return weight && nodeValue({ kind: "affine" }, [mean], mean.form, site.output, { weight });
 };
 
+/** A pooled map after pointwise convolutions as the vector that it is; undefined for a pool itself, and for a gate. */
+export function pixelAsVector(pixel: ForeignNode): ForeignNode | undefined {
+  return isKind(pixel, "conv", "relu", "batchNorm", "affine") ? onVector(pixel, MAX_STEPS) : undefined;
+}
+
 function flattened(input: ForeignNode, output: string | undefined): Value | undefined {
   const { rank } = input.form;
   if (rank === "flat")
     return { kind: "node", node: input.op.kind === "flatten" ? { ...input, value: output } : input };
   if (rank !== "pooled") return undefined;
-  const vector = isKind(input, "conv", "relu", "batchNorm", "affine") && onVector(input, MAX_STEPS);
+  const vector = pixelAsVector(input);
   return vector
     ? { kind: "node", node: vector }
     : nodeValue({ kind: "flatten" }, [input], inForm(input.form, "flat"), output);
@@ -225,6 +247,8 @@ function flattened(input: ForeignNode, output: string | undefined): Value | unde
  */
 function onVector(node: ForeignNode, steps: number): ForeignNode | undefined {
   const { op, constants, form, inputs, reading } = node;
+  const known = vectors.get(node);
+  if (known) return known;
   if (isKind(node, "globalAvgPool", "globalMaxPool"))
     return asNode(nodeValue({ kind: "flatten" }, [node], inForm(form, "flat"), undefined));
   const [input] = inputs;
@@ -256,7 +280,8 @@ function unflattened(
   { output, readersOf }: OperatorSite,
   layout: Layout,
 ): Value | undefined {
-  const isOutput = readersOf?.(output).size === 0;
+  // A step inside an operator has no name.
+  const isOutput = output !== "" && readersOf?.(output).size === 0;
   const reading = isNchw(layout) ? {} : { reading: { layout } };
   if (input.form.rank === "pooled") return { kind: "node", node: input, ...reading };
   const [pooled] = input.inputs;
@@ -287,20 +312,25 @@ function onPixel(node: ForeignNode, steps: number): ForeignNode | undefined {
   const before = input && node.inputs.length === 1 && steps > 0 ? onPixel(input, steps - 1) : undefined;
   if (!before || !isKind(node, "linear", "affine", "batchNorm", "relu", "sigmoid", "other")) return undefined;
   const { op, constants } = node;
+  const { weight } = constants;
   const pixel: ForeignNode = {
     ...node,
     inputs: [before],
     form: { ...node.form, rank: "pooled" },
     reading: { ...node.reading, isFlat: true },
+    ...(op.kind !== "linear" || !weight
+      ? {}
+      : {
+          op: pointwiseOp(op.inFeatures, op.outFeatures),
+          constants: { ...constants, weight: { ...weight, shape: [op.outFeatures, op.inFeatures, 1, 1] } },
+        }),
   };
-  const { weight } = constants;
-  if (op.kind !== "linear" || !weight) return pixel;
-  return {
-    ...pixel,
-    op: pointwiseOp(op.inFeatures, op.outFeatures),
-    constants: { ...constants, weight: { ...weight, shape: [op.outFeatures, op.inFeatures, 1, 1] } },
-  };
+  vectors.set(pixel, node);
+  return pixel;
 }
+
+/** The vector that a pixel was read from, which may be flattened again. */
+const vectors = new WeakMap<ForeignNode, ForeignNode>();
 
 function constant(tensor: ReturnType<typeof reshaped>): Value | undefined {
   return tensor && { kind: "constant", tensor };
@@ -378,11 +408,7 @@ function isOnes(values: readonly number[] | undefined, length: number): boolean 
   return values?.length === length && values.every((value) => value === 1);
 }
 
-/** Exporters write an end at least this large for "to the end". */
-const TO_THE_END = 1_000_000;
-
-/** Operators that reorder the channels of an image, such as BGR to RGB. */
-
+/** The only element of an axis, or channels in another order, such as BGR to RGB. */
 export const readChannelGather: OperatorReader = (site) => {
   const axis = int(site.node, "axis", 0);
   const places = numbers(site.inputs[1]);
@@ -397,100 +423,3 @@ export const readChannelGather: OperatorReader = (site) => {
   if (axis !== 1) return undefined;
   return places?.length === 1 && !isNumber ? oneColour(site, places[0] ?? 0) : reordered(site, places);
 };
-
-/**
- * A GatherND along the channels if they come first, as PyTorch's dynamo exporter writes `x[:, [2, 1, 0]]`.
- */
-export const readChannelGatherNd: OperatorReader = (site) => {
-  const { shape: [, ...depth] = [] } = asTensor(site.inputs[1]) ?? {};
-  const isAlongFirst = String(depth) === "1" && int(site.node, "batch_dims", 0) === 0;
-  return isAlongFirst && site.layout?.[0] === 1 ? reordered(site, numbers(site.inputs[1])) : undefined;
-};
-
-/** A slice that reverses the channels, as in `x[:, ::-1]`, or takes one of them, and all of every other axis. */
-export const readChannelSlice: OperatorReader = (site) => {
-  const [input, tensor] = [asNode(site.inputs[0]), asTensor(site.inputs[0])];
-  const cuts = cutsOf(site);
-  if (tensor) return cuts && slicedConstant(tensor, cuts);
-  const channels = input?.form.channels ?? 0;
-  if (!input || !cuts || channels > MAX_COLOURS) return undefined;
-  const sizes = sizesOf(site, input);
-  const [cut, ...others] = cuts.filter((cut) => !isAll(cut, sizes));
-  const front = cut && cut.axis < 0 ? cut.axis + sizes.length : (cut?.axis ?? 0);
-  if (!cut || others.length > 0 || (site.layout?.[front] ?? front) !== 1) return undefined;
-  const { start, end, step } = cut;
-  const [first, last] = [start, end].map((place) =>
-    place < 0 ? place + channels : Math.min(place, channels),
-  );
-  if (step === 1 && first !== undefined && last === first + 1) return oneColour(site, first);
-  const isLast = start === -1 || start >= channels - 1;
-  if (step !== -1 || !isLast || end >= -channels) return undefined;
-  return reordered(
-    site,
-    Array.from({ length: channels }, (_, index) => channels - 1 - index),
-  );
-};
-
-/** A slice along one axis. */
-interface Cut {
-  readonly axis: number;
-  readonly start: number;
-  readonly end: number;
-  readonly step: number;
-}
-
-/** Starts, ends, axes and steps are attributes in older operator sets and inputs in newer ones. */
-function cutsOf(site: OperatorSite): readonly Cut[] | undefined {
-  const [starts, ends] = [attributeOrInput(site, "starts", 1), attributeOrInput(site, "ends", 2)];
-  const axes = attributeOrInput(site, "axes", 3) ?? starts?.map((_, axis) => axis);
-  const steps = numbers(site.inputs[4]);
-  if (!starts || !ends || site.inputs.slice(1).some((value) => value && !numbers(value))) return undefined;
-  return axes?.map((axis, at) => ({
-    axis,
-    start: starts[at] ?? 0,
-    end: ends[at] ?? 0,
-    step: steps?.[at] ?? 1,
-  }));
-}
-
-function isAll({ axis, start, end, step }: Cut, sizes: readonly Size[]): boolean {
-  const known = sizes.at(axis);
-  const size = typeof known === "number" ? known : undefined;
-  const isToTheEnd = end >= TO_THE_END || (size !== undefined && end >= size);
-  return (start === 0 || (size !== undefined && start <= -size)) && isToTheEnd && step === 1;
-}
-
-/** A part of a constant: paddings and shapes that exporters compute in the graph. */
-function slicedConstant(tensor: Tensor, cuts: readonly Cut[]): Value | undefined {
-  let result: Tensor | undefined = tensor;
-  for (const cut of cuts) {
-    const { step } = cut;
-    const front = cut.axis < 0 ? cut.axis + tensor.shape.length : cut.axis;
-    const size = tensor.shape[front] ?? 0;
-    if (step === 0 || !result) return undefined;
-    const within = (place: number, least: number, most: number): number =>
-      Math.min(most, Math.max(least, place < 0 ? place + size : place));
-    const start = step > 0 ? within(cut.start, 0, size) : within(cut.start, 0, size - 1);
-    const end = step > 0 ? within(cut.end, 0, size) : within(cut.end, -1, size - 1);
-    const count = Math.max(0, Math.ceil((end - start) / step));
-    if (count > size) return undefined;
-    result = taken(
-      result,
-      front,
-      Array.from({ length: count }, (_, index) => start + index * step),
-    );
-  }
-  return result && { kind: "constant", tensor: result };
-}
-
-function reordered(
-  { inputs, output }: OperatorSite,
-  order: readonly number[] | undefined,
-): Value | undefined {
-  const input = asNode(inputs[0]);
-  if (!order || input?.form.rank !== "map" || order.length !== input.form.channels) return undefined;
-  const isOrder = order.every(
-    (channel, at) => channel >= 0 && order.indexOf(channel) === at && channel < order.length,
-  );
-  return isOrder ? nodeValue({ kind: "channelOrder", order }, [input], input.form, output) : undefined;
-}
