@@ -1,6 +1,6 @@
 import { appendOutputs } from "../../convert/formats/onnx/encode.js";
 import { dtypeToCode, fedInputs, type OnnxModel } from "../../convert/formats/onnx/model.js";
-import { type OnnxPart, type OnnxParts, openParts } from "../../convert/formats/onnx/parts.js";
+import { type OnnxPart, type OnnxParts, openParts, withoutShapes } from "../../convert/formats/onnx/parts.js";
 import { type Bytes, discard, toBytes } from "../../core/bytes.js";
 import { firstLine, InputError } from "../../core/errors.js";
 import { type DType, formatShape, type RealTensor, type Tensor } from "../../core/tensor.js";
@@ -81,13 +81,24 @@ export function onnxruntimeBackend(
           const feed = given.images ? [[imagesName, feedOf(ort, images, input?.dtype, subject)]] : [];
           return await opened.run(Object.fromEntries([...feed, ...known]), names);
         } catch (cause) {
-          throw refused(subject, name, images, cause);
+          throw refused(subject, name, images, cause, await hasOtherShapes(ort, images));
         }
       },
       async release() {
         await (await session?.catch(() => undefined))?.release();
       },
     };
+
+    /** Whether the file runs without the shapes that it states for its values, which onnxruntime believes. */
+    async function hasOtherShapes(ort: OnnxruntimeModule, images: Tensor<"float32">): Promise<boolean> {
+      const copy = withoutShapes(file.bytes);
+      if (!copy) return false;
+      const session = await createSession(ort, copy).catch(() => undefined);
+      const feed = { [imagesName]: feedOf(ort, images, input?.dtype, subject) };
+      const values = await session?.run(feed, outputs).catch(() => undefined);
+      await session?.release();
+      return values !== undefined;
+    }
 
     function createSession(
       { InferenceSession }: OnnxruntimeModule,
@@ -372,10 +383,14 @@ function refused(
   runtime: RuntimeName,
   { shape }: Tensor<"float32">,
   cause: unknown,
+  hasOtherShapes: boolean,
 ): InputError {
   if (cause instanceof InputError) return cause;
   const found = `${runtime} failed on images ${formatShape(shape)} (${firstLine(cause)})`;
-  return new InputError({ code: "tensor", subject, found, remedy: remedyOf(found) }, { cause });
+  const remedy = hasOtherShapes
+    ? "delete the graph's value_info: it states shapes that its values do not have for these images, without which the model runs"
+    : remedyOf(found);
+  return new InputError({ code: "tensor", subject, found, remedy }, { cause });
 }
 
 /** What the user can do about an error, by onnxruntime's words for it. */

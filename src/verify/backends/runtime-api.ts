@@ -73,6 +73,11 @@ export class LoadedOtherwise extends Error {
   }
 }
 
+/** A model that a runtime does not load, whatever images it is given. */
+export class NotLoaded extends Error {
+  override readonly name = "NotLoaded";
+}
+
 /** A model's files, and the name of its input. */
 export interface TfjsProgram {
   readonly files: TfjsFiles;

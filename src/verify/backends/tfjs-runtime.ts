@@ -3,13 +3,14 @@ import { type JsonObject, objectOf } from "../../convert/formats/tfjs/json.js";
 import { decodeManifest } from "../../convert/formats/tfjs/manifest.js";
 import type { TfjsFiles } from "../../convert/formats/tfjs/model.js";
 import { layerWeights, readTopology } from "../../convert/formats/tfjs/topology.js";
-import { InputError } from "../../core/errors.js";
+import { firstLine, InputError } from "../../core/errors.js";
 import type { Tensor } from "../../core/tensor.js";
 import type { RuntimeFacts, RuntimeName } from "./backend.js";
 import { engineOf } from "./registry.js";
 import {
   graphicsOf,
   LoadedOtherwise,
+  NotLoaded,
   type TfjsProgram,
   type TfjsSegment,
   type TfjsValue,
@@ -119,7 +120,7 @@ async function loadModel(tf: typeof Core, files: TfjsFiles, input = ""): Promise
   if (document.format === "layers-model") return loadLayers(handler, document, files);
   const { weights: read } = decodeManifest({ value: document.weightsManifest, at: SUBJECT }, files.shards);
   const { loadGraphModel } = await import("@tensorflow/tfjs-converter");
-  const model = await loadGraphModel(handler);
+  const model = await loadGraphModel(handler).catch(notTaken);
   const loaded: LoadedModel = {
     execute: (images, values, given) =>
       listOf(model.execute({ [input]: images, ...Object.fromEntries(given) }, [...values])),
@@ -145,7 +146,7 @@ async function loadLayers(
   const stored = { ...decoded, format: "layers-model", topology: objectOf(modelTopology) } as const;
   const read = layerWeights(stored, readTopology(stored, SUBJECT).calls, SUBJECT);
   const { loadLayersModel, model: createModel } = await import("@tensorflow/tfjs-layers");
-  const model = await loadLayersModel(handler);
+  const model = await loadLayersModel(handler).catch(notTaken);
   const loaded: LoadedModel = {
     execute(images, values) {
       const outputs = values.map((value) => {
@@ -168,6 +169,11 @@ async function loadLayers(
     data: () => weight.read().data(),
   }));
   return expectWeights(loaded, weights, (name) => read.get(name)?.data);
+}
+
+/** @throws NotLoaded with tfjs's own words */
+function notTaken(cause: unknown): never {
+  throw new NotLoaded(firstLine(cause), { cause });
 }
 
 const SUBJECT = "model.json";

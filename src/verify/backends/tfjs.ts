@@ -77,16 +77,23 @@ export function tfjsBackend(
         },
         { cause },
       );
-    // The wording of tfjs-wasm's kernels for what they do not support.
-    const isLacking = /only supports/.test(firstLine(cause));
+    const error = firstLine(cause);
+    if (cause instanceof Error && cause.name === "NotLoaded")
+      return new InputError(
+        {
+          code: "unsupported",
+          subject,
+          found: `${name} does not load it (${error})`,
+          remedy: loadableBy(error),
+        },
+        { cause },
+      );
     return new InputError(
       {
         code: "tensor",
         subject,
-        found: `${name} failed on images ${formatShape(shape)} (${firstLine(cause)})`,
-        remedy: isLacking
-          ? "use another backend with --backend, such as tfjs-cpu"
-          : "use images of the size the model was converted for, try another backend with --backend, or convert it again",
+        found: `${name} failed on images ${formatShape(shape)} (${error})`,
+        remedy: runnableBy(error),
       },
       { cause },
     );
@@ -147,4 +154,19 @@ export function tfjsBackend(
       release: async () => undefined,
     }),
   };
+}
+
+/** What the user can do about a model that is not loaded, by tfjs's words. */
+function loadableBy(error: string): string {
+  return /\b(loss|optimizer|metric)/i.test(error)
+    ? "save it without its training configuration"
+    : "convert it again";
+}
+
+/** What the user can do about a model that fails, by tfjs's words, and those of tfjs-wasm's kernels for what they lack. */
+function runnableBy(error: string): string {
+  if (/only supports/.test(error)) return "use another backend with --backend, such as tfjs-cpu";
+  return /dtype/.test(error)
+    ? "convert it again, with an input of float32"
+    : "use images of the size the model was converted for, try another backend with --backend, or convert it again";
 }

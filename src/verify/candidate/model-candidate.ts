@@ -20,6 +20,7 @@ import { type NamedBytes, toBytes } from "../../core/bytes.js";
 import { InputError } from "../../core/errors.js";
 import { filled } from "../../core/functions.js";
 import { formatShape, permute, type RealTensor, type Shape, type Tensor } from "../../core/tensor.js";
+import { quoted, someOf } from "../../core/text.js";
 import type { BackendName, ModelBackend, RuntimeName } from "../backends/backend.js";
 import { isCopied, type OnnxFile, onnxruntimeBackend } from "../backends/onnxruntime.js";
 import { engineOf, runtimeFor } from "../backends/registry.js";
@@ -101,6 +102,7 @@ function openOnnx(
   runtime: RuntimeName,
 ): RunnableModel {
   const { name: subject, path } = source;
+  expectImagesOnly(decoded, subject);
   const original = toBytes(source.bytes);
   const { model, conditions } = withoutBranches(decoded, subject);
   // Values inside a function or a branch cannot become outputs, and a file with added outputs is passed as bytes.
@@ -131,6 +133,19 @@ function openOnnx(
           withConditions(runnable.backend(layers, subject), conditions, subject, runtime),
       }
     : runnable;
+}
+
+/** onnxruntime runs nothing, not even an output that does not need them, without all inputs. */
+function expectImagesOnly({ graph }: OnnxModel, subject: string): void {
+  const inputs = fedInputs(graph);
+  if (inputs.length < 2) return;
+  throw new InputError({
+    code: "unsupported",
+    subject,
+    found: `the inputs ${someOf(inputs.map(({ name }) => quoted(name)))}`,
+    expected: "one input, which takes images",
+    remedy: "export it without the others, and without what is computed from them",
+  });
 }
 
 /** Another tool may have added a normalisation of pixels without renaming anything. */

@@ -215,6 +215,24 @@ describe("tfjs models as candidates", () => {
     expect(tf.memory().numTensors).toBe(before + 1);
   });
 
+  it.each([
+    ['"use_bias":true', '"use_bias":false', /no target variable: .*; convert it again/],
+    [
+      '"weightsManifest"',
+      '"trainingConfig":{"loss":"mse","metrics":[],"optimizer_config":{"class_name":"SGD","config":{}}},"weightsManifest"',
+      /loss mse.*; save it without its training configuration/,
+    ],
+  ])("names what tfjs cannot load, whatever the images are: %s as %s", async (text, other, message) => {
+    const { json, shards } = encodeTfjs(lowerToTfjsLayers(graph, stateDict, options));
+    const changed = new TextEncoder().encode(new TextDecoder().decode(json).replace(text, other));
+    const files = { json: changed, shards };
+    const taps = { files, outputs: 1, tapped: { files, input: "" }, nodes: new Map() };
+    await expect(tfjsBackend("tfjs-wasm", taps, "m").load([], {}).run(images)).rejects.toMatchObject({
+      code: "unsupported",
+      message: expect.stringMatching(message),
+    });
+  });
+
   it("refuses a graph model of which tfjs has loaded other weights", async () => {
     const files = encodeTfjs(lowerToTfjs(graph, stateDict, options));
     const [name = ""] = decodeTfjs(files, { subject: "m" }).weights.keys();

@@ -8,9 +8,12 @@ import {
   type OnnxModel,
   onnxNode,
 } from "../../../src/convert/formats/onnx/model.js";
+import { serializeModel } from "../../../src/convert/formats/onnx/wire.js";
 import type { Difference } from "../../../src/convert/import/differences.js";
 import { matchGraph } from "../../../src/convert/import/match.js";
+import { concatenate } from "../../../src/core/bytes.js";
 import type { Tensor } from "../../../src/core/tensor.js";
+import { onnxruntimeBackend } from "../../../src/verify/backends/onnxruntime.js";
 import { seededImages } from "../../../src/verify/inputs/images.js";
 import { openVerification } from "../../../src/verify/open.js";
 import type { ParityReport } from "../../../src/verify/outcome/report.js";
@@ -203,4 +206,53 @@ describe("in half precision", () => {
     const { passed, faults } = await judged(edited((model) => model, { ioDtype: "float16" }));
     expect({ passed, faults }).toEqual({ passed: true, faults: [] });
   });
+});
+
+it("a model of several inputs is refused before it runs", async () => {
+  const model = edited((whole) => whole);
+  const { graph } = model;
+  const other = { name: "gallery", dtype: "float32", shape: ["people", 8] } as const;
+  await expect(judged({ ...model, graph: { ...graph, inputs: [...graph.inputs, other] } })).rejects.toThrow(
+    /"gallery", expected one input/,
+  );
+});
+
+it("shapes that a file states of its values, and that they do not have, are named as the reason of a failure", async () => {
+  const CPU = "onnxruntime";
+  const model: OnnxModel = {
+    irVersion: 7,
+    opset: 13,
+    customOpsets: new Map(),
+    producer: { name: "", version: "" },
+    metadata: new Map(),
+    graph: {
+      name: "g",
+      inputs: [{ name: "x", dtype: "float32", shape: ["n", 3, 4, 2] }],
+      outputs: [{ name: "y", dtype: "float32", shape: ["n", 3] }],
+      nodes: [
+        onnxNode("pool", "GlobalAveragePool", ["x"]),
+        onnxNode("sizes", "Shape", ["pool"]),
+        onnxNode("batch", "Gather", ["sizes", "first"]),
+        onnxNode("target", "Concat", ["batch", "rest"], { axis: int(0) }),
+        onnxNode("flat", "Reshape", ["pool", "target"]),
+        onnxNode("y", "MatMul", ["flat", "matrix"]),
+      ],
+      initializers: new Map<string, Tensor>([
+        ["first", wholes(0)],
+        ["rest", wholes(-1)],
+        ["matrix", { dtype: "float32", shape: [3, 3], data: new Float32Array(9) }],
+      ]),
+    },
+  };
+  const dim = [1, 3, 1, 1].map((dimValue) => ({ dimValue }));
+  const valueInfo = [{ name: "pool", type: { tensorType: { elemType: 1, shape: { dim } } } }];
+  const bytes = concatenate([encodeOnnx(model), serializeModel({ graph: { valueInfo } }, 64)]);
+  const run = (file: Uint8Array) =>
+    onnxruntimeBackend({ bytes: file }, model, [], "m.onnx", CPU)
+      .load([{ name: "y", index: 0 }], {})
+      .run(seededImages(0, 2, 4, 2));
+  await expect(run(bytes)).rejects.toMatchObject({
+    problem: { code: "tensor", remedy: expect.stringContaining("value_info") },
+  });
+  await expect(run(encodeOnnx(model))).resolves.toHaveLength(1);
 });

@@ -132,11 +132,31 @@ export function openParts(bytes: Uint8Array): OnnxParts | undefined {
         },
         64 * (2 * part.given.length + part.outputs.length),
       );
-      const length = graph.reduce((sum, piece) => sum + piece.length, 0);
-      const start = Uint8Array.from([...varint(8 * MODEL.fields.graph.number + 2), ...varint(length)]);
-      return concatenate([...header, start, ...graph, ends]);
+      return concatenate([...header, ...graphOf(graph), ends]);
     },
   };
+}
+
+/** A model's graph of these fields. */
+function graphOf(fields: readonly Uint8Array[]): readonly Uint8Array[] {
+  const length = fields.reduce((sum, field) => sum + field.length, 0);
+  return [Uint8Array.from([...varint(8 * MODEL.fields.graph.number + 2), ...varint(length)]), ...fields];
+}
+
+/**
+ * The same file without the shapes that it states for intermediate values, which may be untrue; undefined if it states
+ * none.
+ *
+ * @throws RangeError if the bytes are not a complete message
+ */
+export function withoutShapes(bytes: Uint8Array): Uint8Array | undefined {
+  const parts = [...fieldsOf(bytes)].flatMap(({ number, start, end, payload }) => {
+    if (number !== MODEL.fields.graph.number) return bytes.subarray(start, end);
+    const fields = [...fieldsOf(payload)].filter((field) => field.number !== GRAPH.fields.valueInfo.number);
+    return graphOf(fields.map((field) => payload.subarray(field.start, field.end)));
+  });
+  const rest = concatenate(parts);
+  return rest.length < bytes.length ? rest : undefined;
 }
 
 /** Undefined if it has subgraphs, which read values of the enclosing graph. */

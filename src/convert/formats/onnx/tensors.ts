@@ -224,7 +224,16 @@ function externalElements(
     );
   const bytes = toSource(found);
   const offset = wholeNumber(entries, "offset", subject) ?? 0;
-  const length = wholeNumber(entries, "length", subject) ?? bytes.length - offset;
+  const given = wholeNumber(entries, "length", subject);
+  const length = given ?? bytes.length - offset;
+  if (given === undefined && length > expectedBytes)
+    throw refusal(
+      subject,
+      `no length of its elements in ${location}: onnxruntime would read ${expectedBytes} bytes, and onnx's Python package all ${length} to the end of the file`,
+      `the length ${expectedBytes}`,
+      "state the length of each tensor, or export the model again",
+      "unsupported",
+    );
   if (!(offset + length <= bytes.length) || length !== expectedBytes)
     throw refusal(
       subject,

@@ -96,6 +96,14 @@ describe("weights beside an ONNX file", () => {
     );
   });
 
+  it("are refused without a length where readers disagree on how many bytes there are", () => {
+    const entries = { location: "m.data", offset: "4" };
+    expect(() => decode(entries)).toThrow(
+      "found no length of its elements in m.data: onnxruntime would read 12 bytes, and onnx's Python package all 16 to the end of the file, expected the length 12;",
+    );
+    expect(() => decode({ location: "m.data", offset: "12" })).toThrow(/expected 12 bytes inside it/);
+  });
+
   it("that onnxruntime has packed for itself are refused: it would compute with these", () => {
     const entries = { location: "m.data", offset: "4", length: "12", prepacked_0: "Gemm+1|16;12;0" };
     expect(() => decode(entries)).toThrow(

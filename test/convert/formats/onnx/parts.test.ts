@@ -1,7 +1,9 @@
 import { describe, expect, it } from "vitest";
 import { decodeOnnx } from "../../../../src/convert/formats/onnx/decode.js";
 import { appendOutputs, encodeOnnx } from "../../../../src/convert/formats/onnx/encode.js";
-import { type OnnxParts, openParts } from "../../../../src/convert/formats/onnx/parts.js";
+import { type OnnxParts, openParts, withoutShapes } from "../../../../src/convert/formats/onnx/parts.js";
+import { serializeModel } from "../../../../src/convert/formats/onnx/wire.js";
+import { concatenate } from "../../../../src/core/bytes.js";
 import { convert, openFixture } from "../../../support/osnet.js";
 import { chainModel } from "./models.js";
 
@@ -84,4 +86,13 @@ describe("openParts", () => {
     const nodes = [{ ...node, attributes: new Map([["then_branch", branch]]) }];
     expect(openParts(encodeOnnx({ ...chain, graph: { ...chain.graph, nodes } }))).toBeUndefined();
   });
+});
+
+it("withoutShapes removes what a file states of its values, and nothing else", () => {
+  const stated = serializeModel({ graph: { valueInfo: [{ name: "a" }, { name: "b" }] } }, 64);
+  const rest = withoutShapes(concatenate([CHAIN, stated])) ?? new Uint8Array();
+  expect(rest.subarray(0, CHAIN.length)).toEqual(CHAIN);
+  // An empty graph, which adds nothing to the other.
+  expect(rest.subarray(CHAIN.length)).toEqual(Uint8Array.of(0x3a, 0));
+  expect(withoutShapes(CHAIN)).toBeUndefined();
 });
