@@ -8,6 +8,7 @@ import type { StateDict, Tensor } from "../core/tensor.js";
 import { MIN_NORMAL, toReal } from "../core/tensor-cast.js";
 import type { Candidate } from "./candidate/candidate.js";
 import { allowedZeros, foldingBound } from "./weights/expected.js";
+import { isShift } from "./weights/located.js";
 
 /**
  * A model as the reference: the network is that of its weights, imported to a state dict, and its own outputs are
@@ -72,13 +73,14 @@ export function withFactors(
   const stateDict = new Map(reference.stateDict);
   for (const norm of nodes) {
     const source = norm.op.kind === "batchNorm" ? byName.get(norm.inputs[0] ?? "") : undefined;
-    if (norm.op.kind !== "batchNorm") adopt(stateDict, candidate.stateDict, norm, alike);
-    if (!source?.parameters.weight || norm.op.kind !== "batchNorm") continue;
-    const { epsilon } = norm.op;
-    const wanted = productOf(reference.stateDict, source, norm, epsilon);
-    const found = productOf(candidate.stateDict, source, norm, epsilon);
-    if (!wanted || !found || !(wanted.isNeutral || found.isNeutral) || !isNear(wanted, found, norm, alike))
+    const [wanted, found] = [reference.stateDict, candidate.stateDict].map(
+      (each) => source && productOf(each, source, norm),
+    );
+    if (!source || !wanted || !found || !(wanted.isNeutral || found.isNeutral)) {
+      adopt(stateDict, candidate.stateDict, norm, alike);
       continue;
+    }
+    if (!isNear(wanted, found, norm, alike)) continue;
     for (const path of [...Object.values(source.parameters), ...Object.values(norm.parameters)]) {
       const tensor = path === undefined ? undefined : candidate.stateDict.get(path);
       if (path !== undefined && tensor) stateDict.set(path, tensor);
@@ -119,13 +121,9 @@ interface Product {
   readonly isNeutral: boolean;
 }
 
-/** W·γ/√(σ² + ε) and (b − μ)·γ/√(σ² + ε) + β. */
-function productOf(
-  stateDict: StateDict,
-  source: LayerNode,
-  norm: LayerNode,
-  epsilon: number,
-): Product | undefined {
+/** W·γ/√(σ² + ε) and (b − μ)·γ/√(σ² + ε) + β; undefined of what is not a layer with weights and its batch norm. */
+function productOf(stateDict: StateDict, source: LayerNode, norm: LayerNode): Product | undefined {
+  if (norm.op.kind !== "batchNorm") return undefined;
   const read = (path: string | undefined): Float32Array | Float64Array | undefined => {
     const tensor = path === undefined ? undefined : stateDict.get(path);
     return tensor && toReal(tensor, path ?? "").data;
@@ -134,7 +132,7 @@ function productOf(
   const [w, b] = [read(source.parameters.weight), read(source.parameters.bias)];
   const [g, o, m, v] = [gamma, beta, runningMean, runningVar].map(read);
   if (!w || !g || !o || !m || !v) return undefined;
-  const affine = batchNormAffine({ weight: g, bias: o, runningMean: m, runningVar: v }, epsilon);
+  const affine = batchNormAffine({ weight: g, bias: o, runningMean: m, runningVar: v }, norm.op.epsilon);
   const { scale } = affine;
   return {
     weight: scaleRows(w, scale, new Float64Array(w.length)),
@@ -142,7 +140,7 @@ function productOf(
     magnitude: scale.map(
       (factor, at) => Math.abs(((b?.[at] ?? 0) - (m[at] ?? 0)) * factor) + Math.abs(o[at] ?? 0),
     ),
-    isNeutral: scale.every((value) => Math.abs(value - 1) < 1e-6) && m.every((value) => value === 0),
+    isNeutral: isShift(norm, stateDict),
   };
 }
 

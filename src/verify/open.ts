@@ -32,7 +32,7 @@ import { beginThreads, endThreads } from "./judge/threads.js";
 import { expectSound, liftedFile, withFactors } from "./open-model-reference.js";
 import type { Party } from "./outcome/report.js";
 import { compareWeights } from "./weights/compare-weights.js";
-import { quantizedWeights, storedStateDict } from "./weights/located.js";
+import { isImported, quantizedWeights, storedStateDict } from "./weights/located.js";
 
 /** How both sides of a verification are opened: files, images, and which input and output count. */
 export interface OpenOptions extends FileOptions, ImageOptions, InterfaceOptions {
@@ -89,7 +89,10 @@ async function openSides(
   const candidateFile = openFile(candidate, options);
   const given = openFile(reference, options);
   const lifted = liftedFile(given, options);
-  const referenceFile = given.kind === "model" ? withFactorsOf(candidateFile, lifted) : lifted;
+  const isLifted =
+    given.kind === "model" ||
+    (given.kind === "checkpoint" && isImported(given.checkpoint.graph, given.checkpoint.stateDict));
+  const referenceFile = isLifted ? withFactorsOf(candidateFile, lifted) : lifted;
   const graph = architectureOf(
     { name: candidate.name, file: candidateFile },
     { name: reference.name, file: referenceFile },
@@ -161,12 +164,13 @@ async function openSides(
     imagesSource: side.preprocess
       ? `${imagesSource}, through the file's own preprocessing (${side.preprocess.description})`
       : imagesSource,
+    ...(given.kind === "checkpoint" && isLifted ? { imported: given.checkpoint.stateDict } : {}),
     ...(referenceFile.kind === "checkpoint"
       ? { parameters: referenceFile.checkpoint.stateDict }
       : { ownParameters: () => checkpointOf(candidateFile, graph.spec)?.stateDict }),
     ...(unread.length > 0 ? { unread } : {}),
     ...(referenceFile.kind === "checkpoint"
-      ? compareConstants(side, referenceFile.checkpoint, against, given.kind === "model")
+      ? compareConstants(side, referenceFile.checkpoint, against, isLifted)
       : {}),
   };
 }

@@ -253,6 +253,11 @@ export interface Verification {
   readonly tolerance?: Tolerance;
   /** The checkpoint, used to recompute layers for derived bounds. */
   readonly parameters?: StateDict;
+  /**
+   * The checkpoint as it is, if it was imported from a model: `parameters` have the candidate's factors where the
+   * products are the same.
+   */
+  readonly imported?: StateDict;
   /** The weights of a candidate that is compared with a recording; undefined if they cannot be imported. */
   readonly ownParameters?: () => StateDict | undefined;
   /** Of the sides that are models pickled whole. */

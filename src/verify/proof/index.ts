@@ -91,14 +91,23 @@ interface OpenProof {
 }
 
 export function openProof(verification: Verification): OpenProof {
-  const { graph, candidate, parameters, quantized, referenceProgram, unread = [], weights } = verification;
+  const {
+    graph,
+    candidate,
+    quantized,
+    parameters,
+    imported,
+    referenceProgram,
+    unread = [],
+    weights,
+  } = verification;
   const { document, backend } = candidate;
   const isKnownToFail = (weights?.faults.length ?? 0) > 0 || (candidate.structure?.length ?? 0) > 0;
   // The weights of a model as the reference are imported from operators that nothing proves, and the factors of folded norms are
   // the candidate's own.
   const find =
     document && parameters && !referenceProgram && !quantized && unread.length === 0
-      ? once(() => proveDocument(document, graph, parameters))
+      ? once(() => proveDocument(document, graph, imported ?? parameters))
       : undefined;
   return {
     prepare() {

@@ -46,9 +46,9 @@ export interface WeightsComparison extends ConstantFaults {
 
 /**
  * Compares the constants of a candidate with a checkpoint's, separately from activations: bit for bit if they are
- * stored as trained (rounded to float32 if the checkpoint is wider), within one unit in the last place if a batch norm
- * is folded into them, which is folded again here in float64. A file whose layers were found by structure comes from
- * another exporter, which folds in float32, and is compared within the bound of that (expected.ts).
+ * stored as trained (rounded to float32 if the checkpoint is wider); within the bound of folding in float32
+ * (expected.ts) if a batch norm is folded into them, which is folded again here in float64. Even a file that osnet-convert wrote, which
+ * folds in float64, may have weights that another exporter has folded before.
  *
  * @param stateDict the checkpoint's
  */
@@ -119,7 +119,7 @@ export function compareWeights(
     const expected = expectedOf(node, merged, stateDict);
     const found = new Map(find(node, [...constantsOf(node, merged, isProduct, stateDict).keys()]));
     if (shared) found.set("bias", shared.sum);
-    const ulps = isProduct && !match && !isLifted && !isExact ? 1 : 0;
+    const isOwnFold = isProduct && !match && !isLifted && !isExact;
     for (const [role, constant] of expected) {
       compared++;
       if (isOfProducts({ node, merged, role })) weights++;
@@ -139,7 +139,7 @@ export function compareWeights(
         rounding &&
         hasWideSteps(constant.values, rounding, role === "bias" ? expected.get("weight") : undefined)
           ? WIDE_STEPS
-          : differences(wanted, actual, rounding ? 0 : ulps, node.name);
+          : differences(wanted, actual, isOwnFold, node.name);
       const mayBeOfFewer = unlike !== undefined && role === "weight" && merged !== undefined;
       const factors = mayBeOfFewer ? factorsOf(merged, node, stateDict, shown) : [];
       const isOfFewer = factors.some(({ tensor }) => tensor?.stored);
@@ -147,7 +147,7 @@ export function compareWeights(
       const precision = beyondFloat32(own, actual);
       // A product of constants in fewer bits differs by the errors of both: each must be its own, rounded once.
       const problem = isOfFewer
-        ? factors.map(({ own, tensor }) => differences(own, tensor, 0, node.name)).find((each) => each)
+        ? factors.map(({ own, tensor }) => differences(own, tensor, false, node.name)).find((each) => each)
         : (unlike ?? (precision === "other" ? "the values differ by less than float32 has" : undefined));
       // Missing constants of an operator that differs, and those of another in its place, are not a separate finding.
       if (problem !== undefined && replaced.has(node.name)) continue;
@@ -156,7 +156,7 @@ export function compareWeights(
       // Its steps follow from those of the activation, whatever they do to it.
       const isOfActivation = shown?.quantised !== undefined && role === "bias" && rounding !== undefined;
       const lenient = mayBeZero ? withTinyZeros(wanted, actual) : wanted;
-      const isOfZeros = lenient !== wanted && !differences(lenient, actual, rounding ? 0 : ulps, node.name);
+      const isOfZeros = lenient !== wanted && !differences(lenient, actual, isOwnFold, node.name);
       if (problem !== undefined && isOfActivation) biasesOff.push(node.name);
       else if (problem !== undefined)
         (isOfZeros ? ofZeros : deviations).push({
@@ -169,8 +169,7 @@ export function compareWeights(
           found: actual,
           problem,
           is: (other, tensor = actual) =>
-            other !== undefined &&
-            !differences(withTinyZeros(other, actual), tensor, rounding ? 0 : ulps, node.name),
+            other !== undefined && !differences(withTinyZeros(other, actual), tensor, isOwnFold, node.name),
           with: (change) =>
             expectedOf(
               change.node ?? node,

@@ -93,12 +93,14 @@ export function trained(node: LayerNode, stateDict: StateDict): ReadonlyMap<Para
 }
 
 /**
- * The difference, in words; undefined if nothing differs by more than `ulps` units in the last place, or the bounds.
+ * The difference, in words; undefined if nothing differs by more than the bounds and the rounding of what is stored.
+ *
+ * @param isOwnFold whether osnet-convert folded the values, which it then rounds once to the stored type; others fold in that type
  */
 export function differences(
   { values: wanted, bounds, smallest }: Expected,
   tensor: StoredTensor | undefined,
-  distance: number,
+  isOwnFold: boolean,
   layer: string,
 ): string | undefined {
   if (!tensor) return "not in the candidate";
@@ -108,27 +110,23 @@ export function differences(
   const steps = stored && stored.dtype !== "float16" ? storedWithin(wanted, stored) : undefined;
   if (typeof steps === "string") return steps;
   const expected = inPrecisionOf(tensor, wanted, layer);
-  // For a value rounded to 16 bits, a unit in float32's last place matters only at the midpoint between two
-  // numbers.
   const isStoredHalf = stored?.dtype === "float16";
-  const ulps = isStoredHalf ? 0 : distance;
   const [a, b] = [bitsOf(expected), bitsOf(found)];
-  const precision = HALF_PRECISION[stored?.dtype === "float16" ? stored.dtype : tensor.dtype] ?? 0;
+  const precision = HALF_PRECISION[isStoredHalf ? stored.dtype : tensor.dtype] ?? 0;
+  const isRoundedOnce = isStoredHalf || (isOwnFold && precision > 0);
   const narrow = NARROW_FOLDING[tensor.dtype] ?? 1;
   const least = tensor.dtype === "float16" ? MIN_HALF : 0;
-  const mayDiffer = steps !== undefined || (bounds !== undefined && ulps === 0);
   const isWithin = (index: number, error: number): boolean => {
-    if (Math.abs((a[index] as number) - (b[index] as number)) <= ulps) return true;
-    if (isStoredHalf && bounds) {
+    if (isRoundedOnce && bounds) {
       // Another order of folding may put the product on the other side of a midpoint.
       const off = Math.abs((wanted[index] as number) - (found[index] as number));
-      if (off <= halfStep(found[index] as number) + (bounds()[index] as number)) return true;
+      if (off <= halfStep(found[index] as number, precision) + (bounds()[index] as number)) return true;
     }
     if (error <= least && Math.abs(expected[index] as number) <= least) return true;
     const half = precision * Math.abs(expected[index] as number) + (steps ?? 0);
     const subnormal = least > 0 ? ((smallest?.()[index] ?? 0) * least) / 2 : 0;
-    const folding = mayDiffer && bounds ? narrow * (bounds()[index] as number) + least + subnormal : 0;
-    return mayDiffer && !isStoredHalf && error <= folding + half;
+    const folding = bounds ? narrow * (bounds()[index] as number) + least + subnormal : 0;
+    return (bounds !== undefined || steps !== undefined) && !isRoundedOnce && error <= folding + half;
   };
   let count = 0;
   let largest = 0;
@@ -149,10 +147,11 @@ function bitsOf({ buffer, byteOffset, length }: Float32Array): Int32Array {
   return new Int32Array(buffer, byteOffset, length);
 }
 
-/** Half of the distance between float16 numbers around a value. */
-function halfStep(value: number): number {
+/** Half of the distance between numbers of a 16-bit type around a value. `precision` is the distance at 1. */
+function halfStep(value: number, precision: number): number {
   const exponent = Math.floor(Math.log2(Math.abs(value)));
-  return 2 ** (Math.max(exponent, -14) - 11);
+  const least = precision === HALF_PRECISION.float16 ? -14 : -126;
+  return (2 ** Math.max(exponent, least) * precision) / 2;
 }
 
 /** Constants with the sum of several biases in place of a layer's own; without a bias if there are none. */

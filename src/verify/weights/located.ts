@@ -111,8 +111,17 @@ export function locatedInCheckpoint(
   };
 }
 
+/** Whether a checkpoint was imported from a model with folded batch norms, whose products it has in place of their factors. */
+export function isImported(graph: LayerGraph, stateDict: StateDict): boolean {
+  const layers = new Map(graph.nodes.map((node) => [node.name, node]));
+  return foldBatchNorm(graph).nodes.some(({ foldedBatchNorm, name }) => {
+    const norm = foldedBatchNorm && layers.get(name);
+    return norm !== undefined && isShift(norm, stateDict);
+  });
+}
+
 /** Whether a batch norm only adds its bias, as in a checkpoint imported from a model into whose weights it was folded. */
-function isShift({ op, parameters }: LayerNode, stateDict: StateDict): boolean {
+export function isShift({ op, parameters }: LayerNode, stateDict: StateDict): boolean {
   if (op.kind !== "batchNorm") return false;
   const { epsilon } = op;
   const every = (role: ParameterRole, holds: (value: number) => boolean): boolean => {

@@ -328,7 +328,7 @@ function isReferenceIn(
     paths.every((path) => fits(stateDict.get(path))) || fits({ ...found, data: expected.values });
   // Within the rounding of folding in that type, also where the file's own constants are exact.
   const narrow = castFloat(found, dtype, node.name);
-  return isNarrow && differences(expected, narrow, 0, node.name) === undefined;
+  return isNarrow && differences(expected, narrow, false, node.name) === undefined;
 }
 
 /** The bits of weights that are the nearest of evenly spaced numbers, also if that was before folding. */

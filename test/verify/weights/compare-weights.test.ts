@@ -108,8 +108,9 @@ describe("compareWeights", () => {
     [false, "conv1.conv.weight", "conv1.conv", 1, true],
     [false, "conv1.bn.running_var", "conv1.bn", 1, true],
     [true, "conv1.bn.folded.weight", "conv1.bn", 1, false],
-    [true, "conv1.bn.folded.weight", "conv1.bn", 2, true],
-    [true, "conv1.bn.folded.bias", "conv1.bn", 2, true],
+    [true, "conv1.bn.folded.weight", "conv1.bn", 3, false],
+    [true, "conv1.bn.folded.weight", "conv1.bn", 9, true],
+    [true, "conv1.bn.folded.bias", "conv1.bn", 40, true],
   ])(
     "folded %s, %s of %s moved by %i in the last place: a fault is %s",
     (fold, name, layer, count, isFault) => {

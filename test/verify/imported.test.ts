@@ -1,0 +1,83 @@
+import { describe, expect, it } from "vitest";
+import type { Checkpoint } from "../../src/convert/open/checkpoint.js";
+import { liftCheckpoint } from "../../src/convert/open/lift.js";
+import { openModel, type SourceFile } from "../../src/convert/open/open-file.js";
+import { filled } from "../../src/core/functions.js";
+import { isDType, toFloat32 } from "../../src/core/tensor-cast.js";
+import { openVerification } from "../../src/verify/open.js";
+import { verify } from "../../src/verify/verify.js";
+import { tinyCheckpoint } from "../mutation/families.js";
+import { convert, openReference, rewriteOnnx, SMALL, withTensor } from "../support/osnet.js";
+
+/** A network with a dead convolution row and a dead batch norm channel, as trained ones have. */
+const original = ((): Checkpoint => {
+  const tiny = tinyCheckpoint("block");
+  const scaled = (path: string, until: number, factor: number) => (stateDict: Checkpoint["stateDict"]) =>
+    withTensor(stateDict, path, (tensor) => ({
+      ...tensor,
+      data: toFloat32(tensor, path).data.map((value, at) =>
+        at < until ? Math.fround(value * factor) : value,
+      ),
+    }));
+  const dead = scaled("conv2.0.conv2b.1.conv1.weight", 4, 1e-40);
+  return { ...tiny, stateDict: dead(scaled("conv2.0.conv2a.bn.weight", 1, 1e-30)(tiny.stateDict)) };
+})();
+
+const onnx = (name: string, bytes: Uint8Array): SourceFile => ({ name: `${name}.onnx`, bytes });
+const imported = (file: SourceFile): Checkpoint => liftCheckpoint(openModel("onnx", file));
+
+/** Every folded constant off by up to `units` in 2^-24, as by an exporter that folds in float32. */
+const foldedElsewhere = (units: number): SourceFile =>
+  onnx(
+    "torch",
+    rewriteOnnx(convert(original, { keepDenormals: true }), (model) => {
+      const initializers = [...model.graph.initializers].map(([name, tensor]) => {
+        if (!name.includes(".folded.") || !isDType(tensor, "float32")) return [name, tensor] as const;
+        const off = (at: number): number => 1 + ((at % 3) - 1) * units * 2 ** -24;
+        const data = filled(new Float32Array(tensor.data.length), (at) => (tensor.data[at] ?? 0) * off(at));
+        return [name, { ...tensor, data }] as const;
+      });
+      return { ...model, graph: { ...model.graph, initializers: new Map(initializers) } };
+    }),
+  );
+
+describe("one network in files that folded its batch norms elsewhere, or not at all", () => {
+  const folded = onnx("folded", convert(original));
+  const torch = foldedElsewhere(5);
+  const files: readonly SourceFile[] = [
+    openReference(original, "original.pth"),
+    folded,
+    onnx("unfolded", convert(original, { fold: false })),
+    torch,
+    onnx("rewritten", convert(imported(torch))),
+    openReference(imported(folded), "of-folded.pth"),
+    openReference(imported(torch), "of-torch.pth"),
+  ];
+
+  it.each(files.map((file) => [file.name, file] as const))("%s passes against each", async (name, file) => {
+    for (const reference of files) {
+      if (reference.name === name) continue;
+      const { faults, passed } = await verify(await openVerification(file, reference, { size: SMALL }));
+      expect([reference.name, faults, passed]).toEqual([reference.name, [], true]);
+    }
+  });
+
+  it.each(["original.pth", "of-folded.pth"])(
+    "is another network for %s if products are farther off",
+    async (name) => {
+      const other = foldedElsewhere(400);
+      for (const file of [
+        other,
+        onnx("rewritten", convert(imported(other))),
+        openReference(imported(other), "of-other.pth"),
+      ]) {
+        const reference = files.find((each) => each.name === name);
+        if (!reference) throw new Error(name);
+        const { faults, proof } = await verify(await openVerification(file, reference, { size: SMALL }));
+        expect(faults.length).toBeGreaterThan(0);
+        expect(faults[0]?.kind).toBe("weights");
+        expect(proof?.status).not.toBe("proven");
+      }
+    },
+  );
+});
