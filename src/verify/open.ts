@@ -254,9 +254,10 @@ function compareConstants(
   if (!located) return {};
   const weights = compareWeights(located, stateDict, { results, isLifted });
   const summary = document?.format === "tfjs" ? quantizedWeights(document.model) : undefined;
-  if (!summary && !weights.isOfSingles) return { weights };
+  if (!summary && !weights.isOfOwn) return { weights };
   const stored = storedStateDict(located, stateDict, results);
-  if (!summary) return { weights, parameters: stored };
+  const { withZeros: _, ...judged } = weights;
+  if (!summary) return { weights: judged, parameters: stored };
   return {
     // The quantised weights include its zeros already.
     weights: { result: weights.result, faults: weights.faults },

@@ -230,7 +230,7 @@ export interface WeightsResult {
   readonly identical: number;
   /** Convolutions and linear layers with a batch norm folded into them, checked by folding again. */
   readonly folded: number;
-  /** Parameters stored in a narrower float type, each value the checkpoint's rounded once; absent if there are none. */
+  /** Parameters stored in a narrower float type, each value the checkpoint's rounded once, or with zeros for denormal biases and statistics; absent if there are none. */
   readonly rounded?: number;
   /** Quantised parameters within half a step of the checkpoint's; absent if none is quantised. */
   readonly quantised?: number;

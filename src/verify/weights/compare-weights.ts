@@ -8,6 +8,7 @@ import { type ConstantFaults, explainConstants } from "./common-cause.js";
 import {
   differences,
   type Expected,
+  flushed,
   hasWideSteps,
   trained,
   withinSteps,
@@ -15,7 +16,7 @@ import {
   withTinyZeros,
 } from "./constants.js";
 import { allowedZeros, isRounded, refold, withLostTerms } from "./expected.js";
-import type { Located } from "./located.js";
+import { type Located, storedStateDict } from "./located.js";
 import { isOfProducts } from "./other-weights.js";
 import { type Deviation, WIDE_STEPS } from "./relations.js";
 import { type HalfFolding, halfFolding, unlikelyRounding } from "./roundings.js";
@@ -33,13 +34,13 @@ export interface WeightsComparison extends ConstantFaults {
   /** The counts, as the report has them. */
   readonly result: WeightsResult;
   /**
-   * The checkpoint with zeros for weights without effect that the model has as zeros; absent if there are none.
+   * The checkpoint with the model's values where one of the two has zeros for weights without effect; absent if there are none.
    */
   readonly withZeros?: StateDict;
   /** Those of the faults that are zeros in place of tiny values: a file with any other has them because of that. */
   readonly ofZeros?: readonly Fault[];
-  /** Whether one of two checkpoints has the other's values rounded to float32, so that each computes with its own. */
-  readonly isOfSingles?: boolean;
+  /** Whether one of two checkpoints has the other's values rounded to float32, or without denormal numbers, so that each computes with its own. */
+  readonly isOfOwn?: boolean;
   /** In a file with quantised activations, layers whose biases are more than half a step off. */
   readonly biasesOff?: readonly string[];
 }
@@ -53,10 +54,11 @@ export interface WeightsComparison extends ConstantFaults {
  * @param stateDict the checkpoint's
  */
 export function compareWeights(
-  { graph, by, constants: find, absorbed, match: shown, isExact = false }: Located,
+  located: Located,
   stateDict: StateDict,
   { results, isLifted = false }: Compared,
 ): WeightsComparison {
+  const { graph, by, constants: find, absorbed, match: shown, isExact = false } = located;
   const match = by === "structure" ? shown : undefined;
   const needed = ancestors(graph, ...results);
   const nodes = new Map(graph.nodes.map((node) => [node.name, node]));
@@ -70,8 +72,8 @@ export function compareWeights(
   );
   const deviations: Deviation[] = [];
   const ofZeros: Deviation[] = [];
-  let isOfSingles = false;
-  const zeros = allowedZeros(graph, stateDict, results);
+  let isOfOwn = false;
+  const zeros = allowedZeros(graph, stateDict, results, () => storedStateDict(located, stateDict, results));
   const foldings: HalfFolding[] = [];
   const biasesOff: string[] = [];
   let [compared, identical, foldedCount, rounded, quantised, weights, norms] = [0, 0, 0, 0, 0, 0, 0];
@@ -126,11 +128,14 @@ export function compareWeights(
       const rounding = shown?.roundings.get(node.name)?.[role];
       const actual = found.get(role);
       // Quantised weights are compared within their rounding error, which covers zeros.
-      const mayBeZero = role === "weight" && actual?.data.length === constant.values.length && !actual.stored;
-      const values =
+      const isWhole = actual?.data.length === constant.values.length && !actual.stored;
+      const mayBeZero = role === "weight" && isWhole;
+      const taken =
         mayBeZero && isDType(actual, "float32")
           ? zeros.taken(node, merged !== undefined, constant.values, actual.data)
           : constant.values;
+      const values =
+        !mayBeZero && isWhole && isDType(actual, "float32") ? flushed(taken, actual.data) : taken;
       const written = { ...constant, values };
       const wanted = rounding ? withinSteps(written, rounding) : written;
       const folding = merged && actual && match ? halfFolding(node, role, constant, actual) : undefined;
@@ -178,9 +183,14 @@ export function compareWeights(
             ).get(role),
         });
       else if (rounding) quantised++;
-      else if (precision || isOfFewer || (actual && isRounded(actual, written.values, node.name))) {
+      else if (
+        values !== taken ||
+        precision ||
+        isOfFewer ||
+        (actual && isRounded(actual, written.values, node.name))
+      ) {
         rounded++;
-        isOfSingles ||= precision !== undefined;
+        isOfOwn ||= isExact && (values !== taken || precision !== undefined);
       } else identical++;
     }
   }
@@ -196,7 +206,7 @@ export function compareWeights(
     });
   const explanation = explain(deviations);
   const zeroFaults = explain(ofZeros).faults;
-  const zeroed = zeros.result();
+  const [zeroed, withZeros] = [zeros.result(), zeros.stateDict()];
   return {
     result: {
       compared,
@@ -208,9 +218,9 @@ export function compareWeights(
     },
     ...explanation,
     faults: [...(deviations.length === 0 ? unlikelyRounding(foldings) : explanation.faults), ...zeroFaults],
-    ...(isOfSingles ? { isOfSingles } : {}),
+    ...(isOfOwn || (isExact && withZeros) ? { isOfOwn: true } : {}),
     ...(zeroFaults.length > 0 ? { ofZeros: zeroFaults } : {}),
-    ...(zeroed ? { withZeros: zeros.stateDict() } : {}),
+    ...(withZeros ? { withZeros } : {}),
     ...(biasesOff.length > 0 ? { biasesOff } : {}),
   };
 }

@@ -2,7 +2,7 @@ import type { LayerNode, ParameterRole } from "../../arch/index.js";
 import type { StoredTensor } from "../../convert/formats/tfjs/model.js";
 import { filled, once } from "../../core/functions.js";
 import type { StateDict } from "../../core/tensor.js";
-import { toFloat32 } from "../../core/tensor-cast.js";
+import { MIN_NORMAL, toFloat32 } from "../../core/tensor-cast.js";
 import { HALF_PRECISION, inPrecisionOf, storedWithin } from "./expected.js";
 import { MIN_HALF, NARROW_FOLDING } from "./roundings.js";
 
@@ -76,6 +76,20 @@ export function withTinyZeros(expected: Expected, found: StoredTensor | undefine
   return found?.data.length === values.length && values.some(isZeroed)
     ? { ...expected, values: values.map((value, index) => (isZeroed(value, index) ? 0 : value)) }
     : expected;
+}
+
+/**
+ * Values with a file's where one of the two is denormal and the other zero: processors may read such numbers as zeros, which rounding
+ * bounds allow for, and beside an ε a variance of that size has none. Weights multiply values of any size (docs/denormals.md).
+ */
+export function flushed(values: Float32Array, found: Float32Array): Float32Array {
+  const isFlushed = (value: number, index: number): boolean => {
+    const own = found[index] as number;
+    return value !== own && value * own === 0 && Math.abs(value + own) < MIN_NORMAL;
+  };
+  return values.some(isFlushed)
+    ? values.map((value, index) => (isFlushed(value, index) ? (found[index] as number) : value))
+    : values;
 }
 
 /** In the order in which ONNX operators take them. */

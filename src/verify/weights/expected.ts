@@ -244,10 +244,10 @@ export function storedWithin(
   return within;
 }
 
-/** The weights of a checkpoint that a file may have as zeros, and how many it has. */
+/** The weights of a checkpoint that a file may have as zeros, and how many it has; or that it may have where the checkpoint has zeros. */
 export interface AllowedZeros {
   /**
-   * A layer's expected values with zeros where the file has them and may; the same values if there are none.
+   * A layer's expected values with the file's where one side has zeros and may; the same values if there are none.
    *
    * @param isFolded whether the file has the product of a layer and the batch norm after it, which is then `node`
    */
@@ -255,71 +255,95 @@ export interface AllowedZeros {
     node: LayerNode,
     isFolded: boolean,
     expected: Float32Array,
-    found: ArrayLike<number>,
+    found: Float32Array,
   ) => Float32Array;
-  /** The checkpoint with all of these zeros. */
-  readonly stateDict: () => StateDict;
-  /** The count of these zeros, and their effect; undefined if there are none. */
+  /** The checkpoint with all of these values; undefined if there are none. */
+  readonly stateDict: () => StateDict | undefined;
+  /** The count of the file's zeros, and their effect; undefined if there are none. */
   readonly result: () => WeightsResult["zeroed"];
 }
 
 /**
- * The rule of docs/denormals.md, applied to the checkpoint, since a file's own statement is not trusted. Computed when
+ * The rule of docs/denormals.md, applied to the weights that are not zero, since a file's own statement is not trusted. Computed when
  * the first zero differs.
  *
  * @param results names of the layers that are the file's results
+ * @param own the file's own weights, if it may also have some where the checkpoint has zeros
  */
 export function allowedZeros(
   graph: LayerGraph,
   stateDict: StateDict,
   results: readonly string[],
+  own?: () => StateDict,
 ): AllowedZeros {
-  const rule = (network: LayerGraph): Rule => {
+  const rule = (network: LayerGraph, weights: StateDict): Rule => {
     const needed = ancestors(network, ...results);
     const nodes = network.nodes.filter(({ name }) => needed.has(name));
-    const { of, zeroed } = writtenWeights({ ...network, nodes }, stateDict);
+    const { of, zeroed } = writtenWeights({ ...network, nodes }, weights);
     const names = new Map(nodes.map((node) => [node.name, zeroed ? (of(node).weight?.name ?? "") : ""]));
     return { zeroed, at: (layer) => zeroed?.positions.get(names.get(layer) ?? "") ?? [] };
   };
-  let rules: { readonly folded: Rule; readonly plain: Rule } | undefined;
+  const rulesOf = (weights: StateDict): Rules => ({
+    folded: rule(foldBatchNorm(graph), weights),
+    plain: rule(graph, weights),
+  });
+  const [rules, ownRules] = [once(() => rulesOf(stateDict)), own && once(() => rulesOf(own()))];
   const nodes = new Map(graph.nodes.map((node) => [node.name, node]));
-  const seen = new Map<string, ReadonlySet<number>>();
+  const seen = new Map<string, ReadonlyMap<number, number>>();
+  const zeros = new Map<string, number>();
   let bound = 0;
   return {
     taken(node, isFolded, expected, found) {
-      if (!hasZeroInstead(expected, found)) return expected;
-      rules ??= { folded: rule(foldBatchNorm(graph)), plain: rule(graph) };
+      const [isZero, wasZero] = [
+        hasZeroInstead(expected, found),
+        ownRules !== undefined && hasZeroInstead(found, expected),
+      ];
+      if (!isZero && !wasZero) return expected;
+      const [values, taken] = [expected.slice(), new Map<number, number>()];
       // A convolution without bias is the same layer whether or not a later batch norm is folded.
-      const [values, taken] = [expected.slice(), new Set<number>()];
-      for (const { zeroed, at } of isFolded ? [rules.folded] : [rules.folded, rules.plain])
-        for (const position of at(node.name)) {
-          if (found[position] !== 0 || values[position] === 0) continue;
-          values[position] = found[position];
-          taken.add(position);
-          bound = Math.max(bound, zeroed?.bound ?? 0);
-        }
+      const take = ({ folded, plain }: Rules, from: ArrayLike<number>, to: ArrayLike<number>): void => {
+        for (const { zeroed, at } of isFolded ? [folded] : [folded, plain])
+          for (const position of at(node.name)) {
+            if (to[position] !== 0 || from[position] === 0) continue;
+            values[position] = found[position] as number;
+            taken.set(position, values[position]);
+            if (to === found) bound = Math.max(bound, zeroed?.bound ?? 0);
+          }
+      };
+      if (isZero) take(rules(), expected, found);
+      const count = taken.size;
+      if (wasZero && ownRules) take(ownRules(), found, expected);
       // In a product, the zero is in the layer's own weight; streams share the weights of their gate.
       const owner = isFolded ? nodes.get(node.inputs[0] ?? "") : node;
-      if (taken.size > 0) seen.set(owner?.parameters.weight ?? "", taken);
+      const path = owner?.parameters.weight ?? "";
+      if (count > 0) zeros.set(path, count);
+      // Of a product that is zero in the checkpoint, the file's factor is not known.
+      if (taken.size > 0) seen.set(path, isFolded ? new Map([...taken].slice(0, count)) : taken);
       return values;
     },
     stateDict() {
+      if (seen.size === 0) return undefined;
       const zeroed = new Map(stateDict);
       for (const [path, positions] of seen) {
         const tensor = stateDict.get(path);
         if (!tensor) continue;
         const { shape, data } = toFloat64(tensor, path);
         const copy = data.slice();
-        for (const position of positions) copy[position] = 0;
+        for (const [position, value] of positions) copy[position] = value;
         zeroed.set(path, { dtype: "float64", shape, data: copy });
       }
       return zeroed;
     },
     result() {
-      const count = [...seen.values()].reduce((sum, { size }) => sum + size, 0);
+      const count = [...zeros.values()].reduce((sum, each) => sum + each, 0);
       return count > 0 ? { count, bound } : undefined;
     },
   };
+}
+
+interface Rules {
+  readonly folded: Rule;
+  readonly plain: Rule;
 }
 
 interface Rule {

@@ -24,7 +24,7 @@ import { InputError } from "../../core/errors.js";
 import type { StateDict, Tensor } from "../../core/tensor.js";
 import { isDType, toReal } from "../../core/tensor-cast.js";
 import type { QuantizationResult } from "../outcome/report.js";
-import { allowedZeros, refold } from "./expected.js";
+import { refold } from "./expected.js";
 
 /**
  * The layers of a network in a candidate of any format: found by structure, or by the names that osnet-convert writes.
@@ -76,20 +76,17 @@ export function locatedInCheckpoint(
   const layers = new Map(graph.nodes.map((node) => [node.name, node]));
   const products = new Map<string, ReadonlyMap<ParameterRole, StoredTensor>>();
   const absorbed = new Set<string>();
-  const { features, evaluation } = graph.outputs;
-  const zeros = allowedZeros(graph, stateDict, [features, graph.outputs[evaluation] ?? features]);
   for (const { foldedBatchNorm, name, parameters } of foldBatchNorm(graph).nodes) {
     const [layer, norm] = [layers.get(foldedBatchNorm?.from ?? ""), layers.get(name)];
-    const [weight, other] = [stateDict, reference].map((each) => each.get(parameters.weight ?? ""));
-    if (!layer || !norm || !weight || !other) continue;
+    const weight = stateDict.get(parameters.weight ?? "");
+    if (!layer || !norm || !weight) continue;
     const isOwn = isShift(norm, stateDict);
     if (!isOwn && !isShift(norm, reference)) continue;
     absorbed.add(layer.name);
     const product = new Map<ParameterRole, StoredTensor>();
     for (const [role, { values }] of refold(layer, norm, stateDict)) {
-      const isWeight = role === "weight";
-      const data = isWeight ? zeros.taken(norm, true, values, toReal(other, name).data) : values;
-      product.set(role, { dtype: "float32", shape: isWeight ? weight.shape : [values.length], data });
+      const shape = role === "weight" ? weight.shape : [values.length];
+      product.set(role, { dtype: "float32", shape, data: values });
     }
     // What is only shifted is compared as it is stored, which may be in half precision.
     if (isOwn) product.set("weight", weight);
