@@ -3,7 +3,7 @@ import type { Checkpoint } from "../../src/convert/open/checkpoint.js";
 import { liftCheckpoint } from "../../src/convert/open/lift.js";
 import { openModel, type SourceFile } from "../../src/convert/open/open-file.js";
 import { filled } from "../../src/core/functions.js";
-import { isDType, toFloat32 } from "../../src/core/tensor-cast.js";
+import { castFloat, isDType, toFloat32 } from "../../src/core/tensor-cast.js";
 import { openVerification } from "../../src/verify/open.js";
 import { verify } from "../../src/verify/verify.js";
 import { tinyCheckpoint } from "../mutation/families.js";
@@ -80,4 +80,35 @@ describe("one network in files that folded its batch norms elsewhere, or not at 
       }
     },
   );
+});
+
+describe.each(["float16", "bfloat16"] as const)("an imported checkpoint in %s", (dtype) => {
+  const whole = imported(onnx("folded", convert(original)));
+  /** All tensors in half precision, those of weights multiplied before. */
+  const narrow = (factor: number): SourceFile => {
+    const stateDict = new Map(
+      [...whole.stateDict].map(([path, tensor]) => {
+        if (!isDType(tensor, "float32")) return [path, tensor] as const;
+        const { shape, data } = tensor;
+        const scaled = shape.length > 1 ? data.map((value) => value * factor) : data;
+        return [path, castFloat({ dtype: "float32", shape, data: scaled }, dtype, path)] as const;
+      }),
+    );
+    return openReference({ ...whole, stateDict }, `${dtype}.pth`);
+  };
+
+  it.each(["float32", "original"])("passes against the %s one, which differs from it", async (name) => {
+    const reference = openReference(name === "original" ? original : whole, `${name}.pth`);
+    const options = { size: SMALL };
+    expect((await verify(await openVerification(narrow(1), reference, options))).faults).toEqual([]);
+    expect((await verify(await openVerification(reference, narrow(1), options))).passed).toBe(false);
+  });
+
+  it("is another network if its weights are farther off than rounding explains", async () => {
+    for (const reference of [openReference(original), openReference(whole)]) {
+      const file = narrow(dtype === "float16" ? 1.003 : 1.02);
+      const { faults } = await verify(await openVerification(file, reference, { size: SMALL }));
+      expect(faults.map(({ kind }) => kind)).toContain("weights");
+    }
+  });
 });

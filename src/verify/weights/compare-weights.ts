@@ -2,7 +2,7 @@ import { ancestors, type LayerNode, type ParameterRole } from "../../arch/index.
 import type { StoredTensor } from "../../convert/formats/tfjs/model.js";
 import { nameOfKind } from "../../convert/import/differences.js";
 import type { StateDict, Tensor } from "../../core/tensor.js";
-import { isDType, toReal } from "../../core/tensor-cast.js";
+import { isDType, toFloat32, toReal } from "../../core/tensor-cast.js";
 import { explainedBy, type Fault, type WeightsResult } from "../outcome/report.js";
 import { type ConstantFaults, explainConstants } from "./common-cause.js";
 import {
@@ -130,15 +130,14 @@ export function compareWeights(
       // Quantised weights are compared within their rounding error, which covers zeros.
       const isWhole = actual?.data.length === constant.values.length && !actual.stored;
       const mayBeZero = role === "weight" && isWhole;
-      const taken =
-        mayBeZero && isDType(actual, "float32")
-          ? zeros.taken(node, merged !== undefined, constant.values, actual.data)
-          : constant.values;
+      const taken = mayBeZero
+        ? zeros.taken(node, merged !== undefined, constant.values, toFloat32(actual, node.name).data)
+        : constant.values;
       const values =
         !mayBeZero && isWhole && isDType(actual, "float32") ? flushed(taken, actual.data) : taken;
       const written = { ...constant, values };
       const wanted = rounding ? withinSteps(written, rounding) : written;
-      const folding = merged && actual && match ? halfFolding(node, role, constant, actual) : undefined;
+      const folding = merged && actual && !isOwnFold ? halfFolding(node, role, constant, actual) : undefined;
       if (folding) foldings.push(folding);
       const unlike =
         rounding &&

@@ -22,7 +22,7 @@ import type { GraphMatch } from "../../convert/import/match.js";
 import type { TfjsMatch } from "../../convert/import/tfjs/translate.js";
 import { InputError } from "../../core/errors.js";
 import type { StateDict, Tensor } from "../../core/tensor.js";
-import { isDType, toReal } from "../../core/tensor-cast.js";
+import { castFloat, type FloatDType, isDType, toReal } from "../../core/tensor-cast.js";
 import type { QuantizationResult } from "../outcome/report.js";
 import { refold } from "./expected.js";
 
@@ -120,16 +120,18 @@ export function isImported(graph: LayerGraph, stateDict: StateDict): boolean {
 /** Whether a batch norm only adds its bias, as in a checkpoint imported from a model into whose weights it was folded. */
 export function isShift({ op, parameters }: LayerNode, stateDict: StateDict): boolean {
   if (op.kind !== "batchNorm") return false;
-  const { epsilon } = op;
   const every = (role: ParameterRole, holds: (value: number) => boolean): boolean => {
     const tensor = stateDict.get(parameters[role] ?? "");
     return tensor !== undefined && toReal(tensor, role).data.every(holds);
   };
-  // σ² = 1 − ε in float32.
+  // σ² = 1 − ε, rounded to its type.
+  const { dtype = "float32" } = stateDict.get(parameters.runningVar ?? "") ?? {};
+  const exact: Tensor = { dtype: "float64", shape: [1], data: Float64Array.of(1 - op.epsilon) };
+  const [variance = 1] = toReal(castFloat(exact, dtype as FloatDType, "variance"), "variance").data;
   return (
     every("weight", (value) => value === 1) &&
     every("runningMean", (value) => value === 0) &&
-    every("runningVar", (value) => Math.abs(value + epsilon - 1) <= 2 ** -24)
+    every("runningVar", (value) => Math.abs(value - variance) <= 2 ** -24)
   );
 }
 
