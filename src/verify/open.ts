@@ -32,7 +32,7 @@ import { beginThreads, endThreads } from "./judge/threads.js";
 import { expectSound, liftedFile, withFactors } from "./open-model-reference.js";
 import type { Party } from "./outcome/report.js";
 import { compareWeights } from "./weights/compare-weights.js";
-import { isImported, quantizedWeights, storedStateDict } from "./weights/located.js";
+import { hasShifts, isImported, quantizedWeights, storedStateDict } from "./weights/located.js";
 
 /** How both sides of a verification are opened: files, images, and which input and output count. */
 export interface OpenOptions extends FileOptions, ImageOptions, InterfaceOptions {
@@ -92,12 +92,12 @@ async function openSides(
   const isLifted =
     given.kind === "model" ||
     (given.kind === "checkpoint" && isImported(given.checkpoint.graph, given.checkpoint.stateDict));
-  const referenceFile = isLifted ? withFactorsOf(candidateFile, lifted) : lifted;
+  const comparable = isLifted ? withFactorsOf(candidateFile, lifted) : lifted;
   const graph = architectureOf(
     { name: candidate.name, file: candidateFile },
-    { name: reference.name, file: referenceFile },
+    { name: reference.name, file: comparable },
   );
-  const recordings = [[reference, referenceFile] as const, [candidate, candidateFile] as const].flatMap(
+  const recordings = [[reference, comparable] as const, [candidate, candidateFile] as const].flatMap(
     ([{ name }, file]) => (file.kind === "recording" ? [openRecording(file.archive, graph, name)] : []),
   );
   const source = options.source && openFile(options.source, {});
@@ -111,22 +111,17 @@ async function openSides(
   const { images, source: imagesSource } = imagesFor(
     graph,
     candidateFile,
-    referenceFile,
+    comparable,
     recordings[0],
     fixed,
     options,
   );
   const { jobs, startsThreads = false } = options;
   const job = { graph, images, ...(jobs === undefined ? {} : { jobs }) };
-  const threads = startsThreads && referenceFile.kind === "checkpoint" ? await begin(job) : undefined;
-  const side = await openCandidate(
-    candidate,
-    candidateFile,
-    graph,
-    referenceFile,
-    recordings.at(-1),
-    options,
-  );
+  const threads = startsThreads && comparable.kind === "checkpoint" ? await begin(job) : undefined;
+  const side = await openCandidate(candidate, candidateFile, graph, comparable, recordings.at(-1), options);
+  const isReimported = !isLifted && side.located !== undefined && hasShifts(side.located);
+  const referenceFile = isReimported ? withFactorsOf(candidateFile, comparable) : comparable;
   expectBackend(side, options.backend);
   const [batch, referenceBatch] = [candidateFile, given].map((file) =>
     file.kind === "model" ? fixedShape(file.model)[0] : undefined,
@@ -164,7 +159,9 @@ async function openSides(
     imagesSource: side.preprocess
       ? `${imagesSource}, through the file's own preprocessing (${side.preprocess.description})`
       : imagesSource,
-    ...(given.kind === "checkpoint" && isLifted ? { imported: given.checkpoint.stateDict } : {}),
+    ...(given.kind === "checkpoint" && (isLifted || isReimported)
+      ? { imported: given.checkpoint.stateDict }
+      : {}),
     ...(referenceFile.kind === "checkpoint"
       ? { parameters: referenceFile.checkpoint.stateDict }
       : { ownParameters: () => checkpointOf(candidateFile, graph.spec)?.stateDict }),

@@ -50,6 +50,7 @@ describe("one network in files that folded its batch norms elsewhere, or not at 
     onnx("unfolded", convert(original, { fold: false })),
     torch,
     onnx("rewritten", convert(imported(torch))),
+    onnx("kept", convert(imported(torch), { fold: false })),
     openReference(imported(folded), "of-folded.pth"),
     openReference(imported(torch), "of-torch.pth"),
   ];

@@ -110,28 +110,46 @@ export function locatedInCheckpoint(
 
 /** Whether a checkpoint was imported from a model with folded batch norms, whose products it has in place of their factors. */
 export function isImported(graph: LayerGraph, stateDict: StateDict): boolean {
+  return foldedNorms(graph).some(([, norm]) => isShift(norm, stateDict));
+}
+
+/** The same of a model that was written from such a checkpoint with its batch norms kept. */
+export function hasShifts({ graph, absorbed, constants }: Located): boolean {
+  return foldedNorms(graph).some(([layer, norm]) => {
+    if (absorbed.has(layer)) return false;
+    const found = constants(norm, Object.keys(norm.parameters) as ParameterRole[]);
+    return isShiftOf(norm, (role) => found.get(role));
+  });
+}
+
+/** The batch norms that can be folded, each after the name of the layer before it. */
+function foldedNorms(graph: LayerGraph): readonly (readonly [layer: string, norm: LayerNode])[] {
   const layers = new Map(graph.nodes.map((node) => [node.name, node]));
-  return foldBatchNorm(graph).nodes.some(({ foldedBatchNorm, name }) => {
-    const norm = foldedBatchNorm && layers.get(name);
-    return norm !== undefined && isShift(norm, stateDict);
+  return foldBatchNorm(graph).nodes.flatMap(({ foldedBatchNorm, name }) => {
+    const norm = layers.get(name);
+    return foldedBatchNorm && norm ? [[foldedBatchNorm.from, norm] as const] : [];
   });
 }
 
 /** Whether a batch norm only adds its bias, as in a checkpoint imported from a model into whose weights it was folded. */
-export function isShift({ op, parameters }: LayerNode, stateDict: StateDict): boolean {
-  if (op.kind !== "batchNorm") return false;
+export function isShift(norm: LayerNode, stateDict: StateDict): boolean {
+  return isShiftOf(norm, (role) => stateDict.get(norm.parameters[role] ?? ""));
+}
+
+function isShiftOf({ op }: LayerNode, constant: (role: ParameterRole) => Tensor | undefined): boolean {
+  const variance = constant("runningVar");
+  if (op.kind !== "batchNorm" || !variance) return false;
   const every = (role: ParameterRole, holds: (value: number) => boolean): boolean => {
-    const tensor = stateDict.get(parameters[role] ?? "");
+    const tensor = constant(role);
     return tensor !== undefined && toReal(tensor, role).data.every(holds);
   };
   // σ² = 1 − ε, rounded to its type.
-  const { dtype = "float32" } = stateDict.get(parameters.runningVar ?? "") ?? {};
   const exact: Tensor = { dtype: "float64", shape: [1], data: Float64Array.of(1 - op.epsilon) };
-  const [variance = 1] = toReal(castFloat(exact, dtype as FloatDType, "variance"), "variance").data;
+  const [shown = 1] = toReal(castFloat(exact, variance.dtype as FloatDType, "variance"), "variance").data;
   return (
     every("weight", (value) => value === 1) &&
     every("runningMean", (value) => value === 0) &&
-    every("runningVar", (value) => Math.abs(value - variance) <= 2 ** -24)
+    every("runningVar", (value) => Math.abs(value - shown) <= 2 ** -24)
   );
 }
 
