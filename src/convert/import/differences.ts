@@ -68,6 +68,9 @@ const NAMES: Readonly<Record<Exclude<ForeignKind, "other">, string>> = {
   pad: "padding",
 };
 
+/** What a file has in the place of a layer that it lacks. */
+export const NOTHING_INSTEAD = "nothing in its place";
+
 export function nameOfKind(kind: OpKind | Exclude<ForeignKind, "other">): string {
   return NAMES[kind];
 }
@@ -140,13 +143,19 @@ const COMPARISONS: { readonly [K in OpKind]: Comparison<K> } = {
   add: nothing,
 };
 
-/** How a node's attributes differ from a layer's, for a node of the layer's kind. */
-export function compareOps(layer: LayerNode, node: ForeignNode): readonly Difference[] {
+/**
+ * How a node's attributes differ from a layer's, for a node of the layer's kind.
+ *
+ * @param isPadded whether a separate padding before it was not absorbed: then that is the finding, and not the operator's own
+ */
+export function compareOps(
+  layer: LayerNode,
+  node: ForeignNode,
+  isPadded: boolean = false,
+): readonly Difference[] {
   if (layer.op.kind !== node.op.kind) return [];
   // One lookup over a union of operations: the table's type pairs each kind with its own function.
   const compare = COMPARISONS[layer.op.kind] as (expected: Op, found: ForeignOp) => readonly Feature[];
-  // If a separate padding before it was not absorbed, that is the finding, and not the operator's own padding.
-  const isPadded = node.inputs.some(isPadding);
   const features = compare(layer.op, node.op).filter(({ what }) => !(isPadded && what === "padding"));
   if (features.length === 0) return [];
   const inWords = (side: "found" | "expected"): string =>

@@ -2,7 +2,15 @@ import { readersOf } from "../../arch/graph.js";
 import type { LayerGraph, LayerNode } from "../../arch/index.js";
 import { formatShape } from "../../core/tensor.js";
 import type { StoredTensor } from "../formats/tfjs/model.js";
-import { compareOps, type Difference, difference, isPadding, nameOf, nameOfKind } from "./differences.js";
+import {
+  compareOps,
+  type Difference,
+  difference,
+  isPadding,
+  NOTHING_INSTEAD,
+  nameOf,
+  nameOfKind,
+} from "./differences.js";
 import { type Anchors, anchorsOf, type BlockLandmarks, computedFrom, nodesUpTo } from "./landmarks.js";
 import {
   type Constants,
@@ -79,6 +87,7 @@ export function startTrail(
   ).length;
   const anchors = anchorsOf(layers, blocks);
   const marked = new Set<ForeignNode | "absent">(anchors.values());
+  const padsImages = foreign.preprocess.unknown.includes(nameOfKind("pad"));
   return {
     anchors,
     found,
@@ -101,7 +110,8 @@ export function startTrail(
     accept(layer, node) {
       found.set(layer.name, node);
       owners.set(node, layer.name);
-      noted.push({ layer, differences: () => compareOps(layer, node) });
+      const isPadded = node.inputs.some((input) => (input === foreign.input ? padsImages : isPadding(input)));
+      noted.push({ layer, differences: () => compareOps(layer, node, isPadded) });
     },
     merge(layer, node) {
       found.set(layer.name, node);
@@ -205,17 +215,20 @@ export function recover(trail: Trail, layer: LayerNode, source: ForeignNode): vo
   const family = FAMILIES.find(
     (kinds) => kinds.includes(layer.op.kind) && (kinds !== CONV || hasBlocks(trail)),
   );
-  const read = trail.consumersOf(source).filter(trail.isFree);
-  const reads = read.map((node) => nameWithStack(trail, node)).join(" and ");
   const instead =
     family &&
-    (resultBefore(trail, layer, source) ??
+    (resultBefore(trail, trail.readersOf(layer), source) ??
       resultAtEnd(trail, layer, source) ??
+      pooledOtherwise(trail, layer, source) ??
       replacementOf(trail, layer, source, family));
   const isOne = instead?.inputs.length === 1 && instead.inputs[0] === source;
   const part = instead && differingPart(insertedBetween(trail, source, instead), layer.op.kind);
   // A convolution before an instance norm has no bias of its own.
   const isFolded = layer.op.kind === "instanceNorm" && isKind(source, "conv") && source.constants.bias;
+  // What else reads the same value, such as the product of a gate, is not in the layer's place.
+  const needed = instead && nodesUpTo(source, instead);
+  const read = trail.consumersOf(source).filter((node) => trail.isFree(node) && (needed?.has(node) ?? true));
+  const reads = read.map((node) => nameWithStack(trail, node)).join(" and ");
   const isLeftOut = !instead && family && leadsOn(trail, trail.readersOf(layer), source);
   const found =
     instead && isOne
@@ -223,7 +236,7 @@ export function recover(trail: Trail, layer: LayerNode, source: ForeignNode): vo
       : isLeftOut
         ? isFolded
           ? nameOfKind("batchNorm")
-          : "nothing in its place"
+          : NOTHING_INSTEAD
         : reads || "the end of the graph";
   const joint = layer.op.kind === "flatten" ? trail.consumersOf(source).find(isJoint) : undefined;
   if (joint && isKind(source, "globalAvgPool", "globalMaxPool")) {
@@ -294,7 +307,7 @@ function acceptAfterInserted(trail: Trail, layer: LayerNode, source: ForeignNode
     // If other operators come before and after it, all of them together are another operation in the layer's
     // place, such as a generalised mean.
     const next = trail.readersOf(layer);
-    const isAnother = inserted.length > 1 || resultBefore(trail, layer, source) !== undefined;
+    const isAnother = inserted.length > 1 || resultBefore(trail, next, source) !== undefined;
     if (isAnother && next.length > 0 && !leadsOn(trail, next, match)) continue;
     trail.noteInserted(layer, inserted, "before");
     trail.accept(layer, match);
@@ -324,7 +337,7 @@ export function passInserted(trail: Trail, layer: LayerNode): void {
 }
 
 /** Whether each of these layers may be one of a node's readers. */
-function leadsOn(trail: Trail, next: readonly LayerNode[], node: ForeignNode): boolean {
+export function leadsOn(trail: Trail, next: readonly LayerNode[], node: ForeignNode): boolean {
   const reads = ({ op, name }: LayerNode, reader: ForeignNode): boolean =>
     reader === trail.anchors.get(name) ||
     (trail.isFree(reader) && op.kind === reader.op.kind && !trail.isMarked(reader));
@@ -377,10 +390,27 @@ function replacementOf(
     );
 }
 
-/** The node that the next layer reads, if one operator or several replaced this layer. */
-function resultBefore(trail: Trail, layer: LayerNode, source: ForeignNode): ForeignNode | undefined {
+/** What the layers after a last pool and its flattening read, if other operators are in the place of both, or of the pool. */
+function pooledOtherwise(trail: Trail, layer: LayerNode, source: ForeignNode): ForeignNode | undefined {
+  const [flatten, ...others] = trail.readersOf(layer);
+  if (flatten?.op.kind !== "flatten" || others.length > 0) return undefined;
+  const last = resultBefore(trail, trail.readersOf(flatten), source);
+  const isFlat = last && isFlattening(last) && last.inputs[0] !== source;
+  return isFlat ? last.inputs[0] : last;
+}
+
+/** Whether an operator that is not known flattens a value. */
+export function isFlattening(node: ForeignNode): boolean {
+  return isKind(node, "other") && ["Flatten", "Reshape", "Squeeze"].includes(node.op.opType);
+}
+
+/** The node that the next layers read, if one operator or several are in the place of the layer before them. */
+function resultBefore(
+  trail: Trail,
+  next: readonly LayerNode[],
+  source: ForeignNode,
+): ForeignNode | undefined {
   const { consumersOf, isFree, isMarked } = trail;
-  const next = trail.readersOf(layer);
   // A sum of values computed from the same one, such as x + |x|, is part of an activation.
   const isInside = (node: ForeignNode): boolean =>
     isFree(node) && !isMarked(node) && (!isKind(node, ...OUTSIDE) || node.pieces?.of === source);

@@ -6,7 +6,16 @@ import { type Difference, nameOf, nameOfKind } from "./differences.js";
 import { alignedBlocks, type BlockLandmarks, blockNames, depthOf, termsOf } from "./landmarks.js";
 import { uniform } from "./operators/constants.js";
 import { type Constants, type ForeignGraph, type ForeignNode, hasBias, isKind } from "./operators/foreign.js";
-import { insertedBetween, passInserted, recover, recoverInput, startTrail, type Trail } from "./trail.js";
+import {
+  insertedBetween,
+  isFlattening,
+  leadsOn,
+  passInserted,
+  recover,
+  recoverInput,
+  startTrail,
+  type Trail,
+} from "./trail.js";
 
 /** Which node of a foreign graph computes each layer. */
 export interface Walk {
@@ -51,7 +60,7 @@ export function walk(layers: LayerGraph, foreign: ForeignGraph, blocks: readonly
     else if (trail.anchors.get(layer.name) === "absent") noteLost(layer);
     else if (layer.op.kind === "scale") matchProduct(trail, layer);
     else if (layer.op.kind === "batchNorm") matchBatchNorm(trail, layer);
-    else matchUnary(trail, layer, isOtherInput);
+    else if (!isReplacedHead(trail, layer, layers.outputs)) matchUnary(trail, layer, isOtherInput);
     passInserted(trail, layer);
   }
   const { found, absorbed, products, factors, unnamed, afterInserted, skipped } = trail;
@@ -84,6 +93,16 @@ function matchUnary(trail: Trail, layer: LayerNode, isOtherInput: boolean): void
   const product = matches.length > 1 ? placed(trail, productOfStream(trail, layer)) : undefined;
   const own = product && matches.find((node) => reaches(trail, node, product));
   const [match] = own ? [own] : matches;
+  // What replaced a pool may have flattened it.
+  if (
+    !matches[0] &&
+    layer.op.kind === "flatten" &&
+    isOther(source) &&
+    leadsOn(trail, trail.readersOf(layer), source)
+  ) {
+    trail.skip(layer, source);
+    return;
+  }
   const instead =
     layer.op.kind === "flatten" &&
     trail.consumersOf(source).find((node) => isFlattening(node) && trail.isFree(node));
@@ -98,8 +117,23 @@ function matchUnary(trail: Trail, layer: LayerNode, isOtherInput: boolean): void
   } else recover(trail, layer, source);
 }
 
-function isFlattening(node: ForeignNode): boolean {
-  return isKind(node, "other") && ["Flatten", "Reshape", "Squeeze"].includes(node.op.opType);
+/**
+ * Whether a layer is the classifier of a network that is used without it, and the file has a linear layer of another size in
+ * its place, such as a projection: an operator between the embedding and an output.
+ */
+function isReplacedHead(
+  trail: Trail,
+  { name, op, inputs: [input = ""] }: LayerNode,
+  { logits, evaluation }: LayerGraph["outputs"],
+): boolean {
+  const source = trail.sourceOf(input);
+  if (name !== logits || evaluation !== "features" || op.kind !== "linear" || !source) return false;
+  const linear = trail.consumersOf(source).filter((node) => isKind(node, "linear"));
+  return linear.length > 0 && linear.every((node) => node.op.outFeatures !== op.outFeatures);
+}
+
+function isOther(node: ForeignNode): boolean {
+  return isKind(node, "other", "avgPool", "maxPool");
 }
 
 /** The node that a landmark says a layer is. */

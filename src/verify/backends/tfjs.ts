@@ -81,7 +81,7 @@ export function tfjsBackend(
     if (cause instanceof Error && cause.name === "NotLoaded")
       return new InputError(
         {
-          code: "unsupported",
+          code: "tensor",
           subject,
           found: `${name} does not load it (${error})`,
           remedy: loadableBy(error),

@@ -122,16 +122,16 @@ export function accountForOutputs(source: OutputSource): AccountedOutputs {
     ),
     notJudged: names.filter((name) => !judged.some((output) => output.name === name)),
     faults: [
-      ...found.flatMap(({ name, layer = result, between }) =>
-        between === undefined
-          ? []
-          : [
-              faultAt(
-                layer,
-                `found ${between} between the layer and the output ${JSON.stringify(name)}, expected the layer itself, or its L2 normalisation, softmax or sigmoid${isClassified(graph, layer, between) ? "; the reference has no classifier, so choose the output that counts with --output" : ""}`,
-              ),
-            ],
-      ),
+      ...found.flatMap((each) => {
+        const { layer = result, between } = each;
+        const alike = found.filter((other) => (other.layer ?? result) === layer && other.between === between);
+        if (between === undefined || alike[0] !== each) return [];
+        const names = alike.map(({ name }) => JSON.stringify(name)).join(", ");
+        return faultAt(
+          layer,
+          `found ${between} between the layer and the ${alike.length > 1 ? "outputs" : "output"} ${names}, expected the layer itself, or its L2 normalisation, softmax or sigmoid${classifierHint(graph, layer, between)}`,
+        );
+      }),
       ...(inner === undefined
         ? []
         : [
@@ -144,13 +144,17 @@ export function accountForOutputs(source: OutputSource): AccountedOutputs {
   };
 }
 
-/** Whether an output follows a linear layer that the network does not have. */
-function isClassified(
-  { outputs: { features, logits } }: LayerGraph,
+/** What to do about an output after a linear layer that the network does not have. */
+function classifierHint(
+  { outputs: { features, logits }, nodes }: LayerGraph,
   layer: string,
   between: string,
-): boolean {
-  return layer === features && logits === undefined && /\b(?:Gemm|MatMul|linear)\b/.test(between);
+): string {
+  if (layer !== features || !/\b(?:Gemm|MatMul|linear)\b/.test(between)) return "";
+  const op = nodes.find(({ name }) => name === logits)?.op;
+  return op?.kind === "linear"
+    ? `; the reference's classifier has ${op.outFeatures} outputs`
+    : "; the reference has no classifier, so choose the output that counts with --output";
 }
 
 /**

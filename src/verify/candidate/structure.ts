@@ -1,6 +1,6 @@
 import { INPUT_NAME } from "../../arch/index.js";
 import type { PixelOrder } from "../../convert/export/options.js";
-import type { Difference } from "../../convert/import/differences.js";
+import { type Difference, NOTHING_INSTEAD, nameOfKind } from "../../convert/import/differences.js";
 import type { GraphMatch } from "../../convert/import/match.js";
 import { describePreprocess, imageInput, inputDifferences } from "../../convert/import/preprocess.js";
 import { someOf } from "../../core/text.js";
@@ -57,13 +57,17 @@ export function deviationsOf(
 const GATE_HINT =
   "; if the reference was trained with such gates, which a state dict cannot show, pass its spec with --arch";
 
+/** What a graph has in the place of a sigmoid, if the spec's gates are ReLUs, or have no activation. */
+const OTHER_GATES: ReadonlySet<string> = new Set([nameOfKind("relu"), NOTHING_INSTEAD]);
+
 /** The differences between a graph and the network, except for its input, which depends on what it is given. */
 export function structureFaults(match: GraphMatch): readonly FaultDraft[] {
   const { graph } = match;
   const differences = match.differences.filter((each) => !isOfQuantiser(match, each));
   const activations = new Set(graph.gates.map(({ layer }) => layer));
   const isUnanimous =
-    differences.length === activations.size && differences.every(({ layer }) => activations.has(layer));
+    differences.length === activations.size &&
+    differences.every(({ layer, found }) => activations.has(layer) && OTHER_GATES.has(found));
   const hint = isUnanimous ? GATE_HINT : "";
   return differences.filter(({ layer }) => layer !== INPUT_NAME).map(asFault(hint));
 }

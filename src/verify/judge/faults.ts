@@ -285,6 +285,7 @@ export function withDeviations(
     if (!deviation) return fault;
     const { explanation } = deviation;
     if (fault.cause) return { ...fault, says: explanation };
+    if (fault.explanation === explanation) return fault;
     return {
       ...fault,
       kind: "structure",

@@ -235,6 +235,62 @@ describe("a difference is a finding", () => {
     expect(findings(model)).toMatchObject([{ layer, found: "ReduceMean over axes [2]" }]);
   });
 
+  it("the mean of one row, which also flattens", () => {
+    const keepdims = { type: "int", value: 0 } as const;
+    const model = withConstants(
+      replaceNode(
+        replaceNode(lower("osnet_x0_25"), "global_avgpool", ({ inputs: [input = ""] }) =>
+          operator("Gather", [input, "first"], "row", { axis: { type: "int", value: 2 } }),
+        ),
+        "global_avgpool.flatten",
+        ({ outputs: [output = ""] }) =>
+          operator("ReduceMean", ["row"], output, { axes: { type: "ints", value: [2] }, keepdims }),
+      ),
+      { first: { dtype: "int64", shape: [], data: BigInt64Array.of(0n) } },
+    );
+    expect(findings(model)).toEqual([
+      { layer: "global_avgpool", found: "Gather", expected: "a global average pool" },
+    ]);
+  });
+
+  it("two pools in a row that leave a part of the map, in every gate", () => {
+    const pool = (input: string, output: string, ...kernel: readonly number[]): OnnxNode =>
+      operator("AveragePool", [input], output, { kernel_shape: { type: "ints", value: kernel } });
+    const model = withNodes(lower("osnet_x0_25"), (nodes) =>
+      nodes.flatMap((node) => {
+        const {
+          inputs: [input = ""],
+          outputs: [output = ""],
+        } = node;
+        const isGate = /gate.*global_avgpool$/.test(output);
+        return isGate ? [pool(input, `${output}/rows`, 2, 1), pool(`${output}/rows`, output, 1, 2)] : node;
+      }),
+    );
+    expect(new Set(findings(model).map(({ found }) => found))).toEqual(new Set(["an average pool"]));
+  });
+
+  it("padded images before a convolution that does not pad", () => {
+    const pads = { type: "ints", value: [0, 0, 3, 3, 0, 0, 3, 3] } as const;
+    const model = replaceNode(lower("osnet_x0_25"), "conv1.relu", (node) => node);
+    const [images = ""] = model.graph.inputs.map(({ name }) => name);
+    const padded = withNodes(model, ([first, ...nodes]) => [
+      operator("Pad", [images], "padded", { pads }),
+      operator("Add", ["padded", "mean"], "shifted"),
+      ...(first
+        ? [
+            {
+              ...first,
+              inputs: ["shifted", ...first.inputs.slice(1)],
+              attributes: new Map(first.attributes).set("pads", { type: "ints", value: [0, 0, 0, 0] }),
+            },
+          ]
+        : []),
+      ...nodes,
+    ]);
+    const mean = float32([3, 1, 1], [-0.1, -0.2, -0.3]);
+    expect(findings(withConstants(padded, { mean })).map(({ layer }) => layer)).toEqual(["images"]);
+  });
+
   it("a gate after the sum", () => {
     const [block, gate] = ["conv4.0", "conv4.0.gate[1]"];
     const streams = ["a", "b.1", "c.2", "d.3"].map((path) => `${block}.conv2${path}.relu`);

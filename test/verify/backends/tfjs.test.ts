@@ -228,7 +228,7 @@ describe("tfjs models as candidates", () => {
     const files = { json: changed, shards };
     const taps = { files, outputs: 1, tapped: { files, input: "" }, nodes: new Map() };
     await expect(tfjsBackend("tfjs-wasm", taps, "m").load([], {}).run(images)).rejects.toMatchObject({
-      code: "unsupported",
+      code: "tensor",
       message: expect.stringMatching(message),
     });
   });

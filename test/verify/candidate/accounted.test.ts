@@ -154,6 +154,47 @@ describe("behind the network", () => {
     expect(faults[0]?.explanation).toContain(opType);
   });
 
+  it.each(["ours", "theirs"] as const)(
+    "a projection is one, and no classifier, with names that are %s",
+    async (names) => {
+      const matrix: Tensor = {
+        dtype: "float32",
+        shape: [FEATURES, FEATURES],
+        data: Float32Array.from({ length: FEATURES * FEATURES }, (_, at) => Math.cos(at)),
+      };
+      const { faults } = await report(withTail([["MatMul", [matrix]]], names));
+      expect(faults).toMatchObject([{ kind: "structure", layer: "fc.2" }]);
+      expect(faults[0]?.explanation).toContain("found MatMul between the layer and the output");
+    },
+  );
+
+  it("the same operator before several outputs is one", async () => {
+    const halved = rewriteOnnx(HONEST, (model) => {
+      const { nodes, outputs, initializers } = model.graph;
+      const name = outputs[0]?.name ?? "";
+      const cut = (to: string, start: string, end: string) =>
+        onnxNode(to, "Slice", [name, start, end, "one"]);
+      return {
+        ...model,
+        graph: {
+          ...model.graph,
+          nodes: [...nodes, cut("features.1", "zero", "half"), cut("features.2", "half", "whole")],
+          outputs: ["features.1", "features.2"].map((name) => ({ name, dtype: "float32" })),
+          initializers: new Map([
+            ...initializers,
+            ["zero", wholes(0)],
+            ["one", wholes(1)],
+            ["half", wholes(FEATURES / 2)],
+            ["whole", wholes(FEATURES)],
+          ]),
+        },
+      };
+    });
+    const { faults } = await report(halved);
+    expect(faults).toHaveLength(1);
+    expect(faults[0]?.explanation).toContain('the outputs "features.1", "features.2"');
+  });
+
   it("Transpose is one of its shape or its operator", async () => {
     const { passed, faults } = await report(withTail([["Transpose", [], { perm: ints(1, 0) }]], "theirs"));
     expect(passed).toBe(false);

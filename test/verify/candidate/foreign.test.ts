@@ -306,22 +306,25 @@ describe("a file that works on its values in another way", () => {
     expect(weights).toEqual({ compared: 44, identical: 44, folded: 13 });
   });
 
-  it("gates of another activation: the message says what to do", async () => {
+  it.each([
+    [
+      "Relu",
+      "found a ReLU, expected a sigmoid; if the reference was trained with such gates, which a state dict cannot show, pass its spec with --arch",
+    ],
+    // No spec has such gates.
+    ["Softmax", "found Softmax, expected a sigmoid"],
+  ])("gates of another activation, %s: the message says what to do", async (opType, explanation) => {
     const { candidate } = await opened(
       theirs(true, (model) => ({
         ...model,
         graph: {
           ...model.graph,
-          nodes: model.graph.nodes.map((node) =>
-            node.opType === "Sigmoid" ? { ...node, opType: "Relu" } : node,
-          ),
+          nodes: model.graph.nodes.map((node) => (node.opType === "Sigmoid" ? { ...node, opType } : node)),
         },
       })),
     );
     expect(candidate.structure).toHaveLength(3);
-    expect(candidate.structure?.[0]?.explanation).toBe(
-      "found a ReLU, expected a sigmoid; if the reference was trained with such gates, which a state dict cannot show, pass its spec with --arch",
-    );
+    expect(candidate.structure?.[0]?.explanation).toBe(explanation);
   });
 });
 
