@@ -113,7 +113,10 @@ function openOnnx(
   );
   const names = statesSpec(model.metadata) ? onnxNames(model) : undefined;
   const isRewritten = (match: GraphMatch): boolean =>
-    isUnfolded || isBlocked(model.graph) || takesPixels(match, model, subject);
+    isUnfolded ||
+    isBlocked(model.graph) ||
+    match.quantised !== undefined ||
+    takesPixels(match, model, subject);
   const located = locate(graph, () => matchGraph(model, { subject, graph }), names, isRewritten);
   const runnable = runnableOnnx(
     {

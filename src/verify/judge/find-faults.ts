@@ -183,7 +183,7 @@ function mergeEverywhere(
     const modules = new Map(group.toReversed().map((other) => [moduleOf(other), other.layer]));
     const isOne = layers.size === all || modules.size >= MIN_SAME;
     if (differenceOf(fault) === undefined || layers.size < 2 || !isOne) return [fault];
-    const one = merged(group);
+    const one = merged(group, (layer) => layersByName.get(layer)?.block);
     const others = [...modules.values()].reverse().filter((layer) => layer !== one.layer);
     const count = layers.size === all ? `all ${all}` : `${layers.size} of ${all}`;
     const where = 2 * layers.size > all ? `${count} layers of its kind` : someOf(others);
@@ -250,10 +250,14 @@ function mergeStreams(
     const key = JSON.stringify([moduleOf(fault), kind, kind === "numeric" ? (shown ?? "") : found]);
     groups.set(key, [...(groups.get(key) ?? []), fault]);
   }
-  return [...groups.values()].map(merged);
+  return [...groups.values()].map((group) => merged(group));
 }
 
-function merged(faults: readonly FaultDraft[]): Fault {
+/** @param blockOf the block of a layer: the explanation names that of the first, though it is the worst's */
+function merged(
+  faults: readonly FaultDraft[],
+  blockOf: (layer: string) => string | undefined = () => undefined,
+): Fault {
   const [first] = faults.toSorted((a, b) => (a.stream ?? 0) - (b.stream ?? 0)) as [Fault];
   if (faults.length === 1) return first;
   const marginOf = ({ margin }: Fault): number => margin ?? Infinity;
@@ -266,8 +270,11 @@ function merged(faults: readonly FaultDraft[]): Fault {
     (fault) => fault.layer !== moduleOf(fault) && moduleOf(fault) === moduleOf(first),
   );
   const streams = [...new Set(sharing.flatMap(({ stream }) => stream ?? []))].sort((a, b) => a - b);
+  const [own, other] = [first, worst].map(({ layer }) => blockOf(layer));
+  const explanation = own && other ? worst.explanation.replaceAll(other, own) : worst.explanation;
   return {
     ...worst,
+    explanation,
     layer: first.layer,
     ...(first.stream === undefined ? {} : { stream: first.stream }),
     ...(streams.length > 0 ? { streams } : {}),

@@ -22,11 +22,19 @@ import {
   replaceNode,
   takingPixels,
   withConstants,
+  withNodes,
 } from "../../convert/import/graphs.js";
 import { missing, readFixture } from "../../fixtures.js";
 import { tinyCheckpoint } from "../../mutation/families.js";
 import { temporaryFolder } from "../../support/folder.js";
-import { convert, openFixture, openReference, withTensor, withValues } from "../../support/osnet.js";
+import {
+  convert,
+  openFixture,
+  openReference,
+  rewriteOnnx,
+  withTensor,
+  withValues,
+} from "../../support/osnet.js";
 
 /** Files without a word about their architecture, and without a name that means anything. */
 
@@ -248,6 +256,24 @@ describe("a file that works on its values in another way", () => {
     expect(faults).toMatchObject([{ layer: "images", kind: "structure" }]);
     expect(weights).toEqual({ compared: 44, identical: 20, folded: 13, quantised: 24 });
     expect(output?.relMax).toBeGreaterThan(1e-3);
+  });
+
+  it("integers: a file of this package is located by structure after a quantiser, which renames values", async () => {
+    const renamed = (model: OnnxModel): OnnxModel => {
+      const convs = new Set(
+        model.graph.nodes.flatMap(({ opType, outputs }) => (opType === "Conv" ? outputs : [])),
+      );
+      const rename = (name: string): string => (convs.has(name) ? `${name}_quantized` : name);
+      return withNodes(model, (nodes) =>
+        nodes.map((node) => ({
+          ...node,
+          inputs: node.inputs.map(rename),
+          outputs: node.outputs.map(rename),
+        })),
+      );
+    };
+    const { faults } = await report(rewriteOnnx(convert(checkpoint), (model) => onIntegers(renamed(model))));
+    expect(faults).toMatchObject([{ layer: "images", kind: "structure" }]);
   });
 
   it("integers: one step for all channels is held to the range of all", async () => {

@@ -196,6 +196,10 @@ describe("mergeFaults, of layers", () => {
     });
     expect(mergeFaults(network, faults, new Map())).toMatchObject([{ layer: "conv2.0.IN" }]);
     expect(mergeFaults(network, faults.slice(0, 2), new Map())).toMatchObject([{ layer: "conv2.0.IN" }]);
+    const worst = faults.flatMap((fault, at) => (at % 2 === 0 ? [] : { ...fault, margin: at }));
+    const [merged] = mergeFaults(network, worst, new Map());
+    expect(merged).toMatchObject({ layer: "conv2.0.IN", margin: 5 });
+    expect(merged?.explanation).toContain("expected one after conv2.0.conv3");
   });
 
   const found = (explanation: string) => (layer: string) =>
