@@ -20,6 +20,7 @@ import { type Located, storedStateDict } from "./located.js";
 import { isOfProducts } from "./other-weights.js";
 import { type Deviation, WIDE_STEPS } from "./relations.js";
 import { type HalfFolding, halfFolding, unlikelyRounding } from "./roundings.js";
+import { type FiledConstant, faultOfFiles } from "./weight-files.js";
 
 /** The scope of a comparison. */
 interface Compared {
@@ -76,6 +77,7 @@ export function compareWeights(
   const zeros = allowedZeros(graph, stateDict, results, () => storedStateDict(located, stateDict, results));
   const foldings: HalfFolding[] = [];
   const biasesOff: string[] = [];
+  const filed: FiledConstant[] = [];
   let [compared, identical, foldedCount, rounded, quantised, weights, norms] = [0, 0, 0, 0, 0, 0, 0];
   const mergedInto = (node: LayerNode): LayerNode | undefined => {
     const source = nodes.get(node.inputs[0] ?? "");
@@ -157,6 +159,7 @@ export function compareWeights(
       if (problem !== undefined && replaced.has(node.name)) continue;
       const deviates = deviating.has(node.name) || (merged && deviating.has(merged.name));
       if (problem !== undefined && !actual && deviates) continue;
+      if (actual?.files) filed.push({ node, files: actual.files, differs: problem !== undefined });
       // Its steps follow from those of the activation, whatever they do to it.
       const isOfActivation = shown?.quantised !== undefined && role === "bias" && rounding !== undefined;
       const lenient = mayBeZero ? withTinyZeros(wanted, actual) : wanted;
@@ -203,7 +206,10 @@ export function compareWeights(
       folded: foldedCount,
       differences: shown?.differences ?? [],
     });
-  const explanation = explain(deviations);
+  const ofFiles = faultOfFiles(filed);
+  const explanation = ofFiles
+    ? { faults: [ofFiles], ofOneCause: new Set(deviations.map(({ node }) => node.name)) }
+    : explain(deviations);
   const zeroFaults = explain(ofZeros).faults;
   const [zeroed, withZeros] = [zeros.result(), zeros.stateDict()];
   return {

@@ -424,8 +424,8 @@ function layersConstants({ weights }: TfjsLayersModel, graph: LayerGraph): Const
 function constantOf(role: ParameterRole, op: Op, weight: TfjsWeight | undefined): StoredTensor | undefined {
   const tensor = weight?.tensor as Tensor | undefined;
   if (!tensor || !isDType(tensor, "float32")) return undefined;
-  const stored = weight?.stored ? { stored: weight.stored } : {};
-  return { ...fromTensorFlow(op, role, tensor), ...stored };
+  const { tensor: _, ...storage } = weight ?? {};
+  return { ...fromTensorFlow(op, role, tensor), ...storage };
 }
 
 /** The quantised weights of a model; undefined if there are none. */

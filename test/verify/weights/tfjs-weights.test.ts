@@ -2,6 +2,7 @@ import { describe, expect, it } from "vitest";
 import { lowerToTfjs, type TfjsOptions } from "../../../src/convert/export/tfjs-graph-model.js";
 import { lowerToTfjsLayers } from "../../../src/convert/export/tfjs-layers-model.js";
 import { encodeTfjs } from "../../../src/convert/formats/tfjs/codec.js";
+import { splitShards } from "../../../src/convert/formats/tfjs/manifest.js";
 import type { TfjsGraphModel, TfjsModel } from "../../../src/convert/formats/tfjs/model.js";
 import { openVerification } from "../../../src/verify/open.js";
 import type { ParityReport } from "../../../src/verify/outcome/report.js";
@@ -112,5 +113,59 @@ describe("constants of a TensorFlow.js model", () => {
     const { faults } = await report({}, swap);
     expect(faults.map(({ layer, kind }) => [layer, kind])).toEqual([["conv2.0.conv2b.0.bn", "weights"]]);
     expect(faults[0]?.margin).toBeGreaterThan(1000);
+  });
+});
+
+describe("a model with its weights in several files", () => {
+  const LOWER = { "graph model": lowerToTfjs, "layers model": lowerToTfjsLayers } as const;
+
+  /** A model whose files have this many bytes, some of them changed. */
+  async function inFiles(
+    form: keyof typeof LOWER,
+    change: (files: readonly Uint8Array[]) => readonly Uint8Array[],
+    size = 1200,
+  ): Promise<ParityReport["faults"]> {
+    const { graph, stateDict } = CHECKPOINT;
+    const { json, shards } = encodeTfjs(LOWER[form](graph, stateDict, { size: SMALL }));
+    const files = [...splitShards([...shards.values()], size).values()];
+    const named = new Map(change(files).map((bytes, at) => [`w${at}.bin`, bytes]));
+    const text = new TextDecoder().decode(json);
+    const paths = `"paths":${JSON.stringify([...named.keys()])}`;
+    const bytes = new TextEncoder().encode(text.replace(/"paths":\[[^\]]*\]/, paths));
+    const { faults } = await verify(
+      await openVerification({ name: "model", bytes, beside: named }, openReference(CHECKPOINT)),
+    );
+    return faults;
+  }
+
+  const zeros = (bytes: Uint8Array): Uint8Array => new Uint8Array(bytes.length);
+
+  it.each(["graph model", "layers model"] as const)("of which one is of zeros: %s", async (form) => {
+    const faults = await inFiles(form, (files) =>
+      files.map((bytes, at) => (at === 5 ? zeros(bytes) : bytes)),
+    );
+    expect(faults).toMatchObject([{ kind: "weights" }]);
+    expect(faults[0]?.explanation).toMatch(/^(\d+) of \1 constants in the weight file w5\.bin differ/);
+  });
+
+  it("of which two are exchanged", async () => {
+    const faults = await inFiles("graph model", (files) =>
+      files.map((bytes, at) => (at === 5 || at === 6 ? (files[11 - at] ?? bytes) : bytes)),
+    );
+    expect(faults).toHaveLength(1);
+    expect(faults[0]?.explanation).toMatch(/weight files w[56]\.bin, w[56]\.bin differ/);
+  });
+
+  it("in whose files one number is another", async () => {
+    const faults = await inFiles("graph model", (files) =>
+      files.map((bytes, at) => {
+        if (at !== 5) return bytes;
+        const other = new Uint8Array(bytes);
+        new DataView(other.buffer).setFloat32(400, 3, true);
+        return other;
+      }),
+    );
+    expect(faults).toMatchObject([{ kind: "weights" }]);
+    expect(faults[0]?.explanation).not.toContain("w5.bin");
   });
 });

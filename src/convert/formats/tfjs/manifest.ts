@@ -143,7 +143,8 @@ export function decodeManifest(
   shards: ReadonlyMap<string, Uint8Array>,
   absent?: AbsentBytes,
 ): Pick<TfjsModel, "weights" | "missing"> {
-  const missing = manifestPaths(manifest).filter((path) => !shards.has(path));
+  const files = manifestPaths(manifest);
+  const missing = files.filter((path) => !shards.has(path));
   const weights = new Map<string, TfjsWeight>();
   for (const group of elements(manifest)) {
     const specs = elements(member(group, "weights")).map(decodeSpec);
@@ -154,7 +155,8 @@ export function decodeManifest(
     for (const { name, size, at, read, zeros } of specs) {
       if (weights.has(name)) throw refusal(at, `a second weight ${JSON.stringify(name)}`, "each name once");
       const bytes = slice(offset, offset + size);
-      if (bytes) weights.set(name, read(bytes));
+      const parts = files.length > 1 ? { files: filesOf(paths, shards, offset, offset + size) } : {};
+      if (bytes) weights.set(name, { ...read(bytes), ...parts });
       else if (absent) weights.set(name, zeros(absent));
       offset += size;
     }
@@ -275,6 +277,21 @@ export function splitShards(parts: readonly Uint8Array[], size: number): Readonl
       all.subarray(index * size, (index + 1) * size),
     ]),
   );
+}
+
+/** Those of a group's files that have bytes of a range; all of them are there. */
+function filesOf(
+  paths: readonly string[],
+  shards: ReadonlyMap<string, Uint8Array>,
+  start: number,
+  end: number,
+): readonly string[] {
+  let from = 0;
+  return paths.filter((path) => {
+    const before = from;
+    from += shards.get(path)?.length ?? 0;
+    return before < end && from > start;
+  });
 }
 
 /** The expected size of a group's files. */

@@ -47,6 +47,8 @@ export interface TfjsWeight {
   readonly tensor: Tensor<TfjsDType>;
   /** The storage, if quantised. */
   readonly stored?: TfjsQuantization;
+  /** The weight files that it is in, by their paths; absent if the model has only one. */
+  readonly files?: readonly string[];
 }
 
 /** The storage types of fewer bits than float32. */
@@ -59,8 +61,8 @@ export type TfjsQuantization =
   | { readonly dtype: "float16" }
   | { readonly dtype: "uint8" | "uint16"; readonly min: number; readonly scale: number };
 
-/** A dequantised constant, and its storage if quantised. */
-export type StoredTensor<D extends DType = DType> = Tensor<D> & { readonly stored?: TfjsQuantization };
+/** A dequantised constant, its storage if quantised, and its weight files if there are several. */
+export type StoredTensor<D extends DType = DType> = Tensor<D> & Pick<TfjsWeight, "stored" | "files">;
 
 /** One operation of a TensorFlow graph (graph.proto's `NodeDef`). */
 export interface TfjsNode {

@@ -106,7 +106,10 @@ function unread(nodes: readonly TfjsNode[]): readonly string[] {
 
 function weightOf({ name }: TfjsNode, weights: TfjsGraphModel["weights"], subject: string): StoredTensor {
   const weight = weights.get(name);
-  if (weight) return weight.stored ? { ...weight.tensor, stored: weight.stored } : weight.tensor;
+  if (weight) {
+    const { tensor, ...storage } = weight;
+    return { ...tensor, ...storage };
+  }
   throw new InputError({
     code: "format",
     subject,

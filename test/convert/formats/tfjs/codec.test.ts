@@ -48,7 +48,12 @@ describe("tfjs files", () => {
       ["a/2.bin", all.subarray(5, 16)],
       ["a/1.bin", all.subarray(0, 5)],
     ]);
-    expect(decodeTfjs({ json: grouped.json, shards }, { subject })).toEqual(GRAPH_MODEL);
+    const inFiles = (at: number): readonly string[] => (at === 0 ? ["a/1.bin", "a/2.bin"] : ["b.bin"]);
+    const weights = [...GRAPH_MODEL.weights].map(
+      ([name, weight], at) => [name, { ...weight, files: inFiles(at) }] as const,
+    );
+    const model = { ...GRAPH_MODEL, weights: new Map(weights) };
+    expect(decodeTfjs({ json: grouped.json, shards }, { subject })).toEqual(model);
   });
 
   it("reads models that a browser has saved: their paths begin with ./", () => {
