@@ -8,11 +8,10 @@ import { plural } from "../core/text.js";
 import { referenceBackend } from "./backends/references.js";
 import {
   type Candidate,
-  DEFAULT_TOLERANCE,
-  DERIVED_BOUNDS,
   makesImages,
   recordedCandidate,
   type Side,
+  usualTolerance,
   type Verification,
 } from "./candidate/candidate.js";
 import { type Comparison, compareLayers } from "./judge/compare-layers.js";
@@ -48,7 +47,7 @@ export async function verify(verification: Verification): Promise<ParityReport> 
 
 async function judged(verification: Verification): Promise<ParityReport> {
   const { graph, candidate, reference, images, weights } = verification;
-  const tolerance = verification.tolerance ?? (verification.parameters ? DERIVED_BOUNDS : DEFAULT_TOLERANCE);
+  const tolerance = verification.tolerance ?? usualTolerance(verification);
   const expected = expectedLayers(graph, candidate, reference);
   const wanted = expected.filter(({ name }) => !candidate.folded.has(name));
   const proving = openProof(verification);

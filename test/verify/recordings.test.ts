@@ -216,6 +216,14 @@ describe("a recording beside a model", () => {
     }
   });
 
+  it("in half precision may be farther off", async () => {
+    const bytes = convert(checkpoint, { dtype: "float16" });
+    const { faults, tolerance } = await verify(
+      await openVerification({ name: "m.onnx", bytes }, recorded(checkpoint)),
+    );
+    expect([faults, tolerance]).toEqual([[], { rule: "relative-to-max", value: 1 / 32 }]);
+  });
+
   it("whose output is followed by an operator is one fault, at that output", async () => {
     const negated = rewriteOnnx(
       bytes,
