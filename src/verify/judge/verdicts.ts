@@ -198,7 +198,10 @@ function tappingStatus(
   precision: FloatDType | undefined,
 ): Status {
   if (!isHalf(precision)) return statusOf(moved, TAPPING_TOLERANCE);
-  const value = Math.max(FOLDED_HALF[precision], driftTolerance(tapped.relMax, precision));
+  const folded = FOLDED_HALF[precision];
+  // Where a network amplifies rounding, both runs are far from the reference, and near each other.
+  if (statusOf(moved, { ...TAPPING_TOLERANCE, value: folded }) === "pass") return "pass";
+  const value = Math.max(folded, driftTolerance(tapped.relMax, precision));
   return statusOf(plain, { ...TAPPING_TOLERANCE, value });
 }
 
