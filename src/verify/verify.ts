@@ -1,10 +1,12 @@
-import { ancestors, type LayerGraph, type LayerNode } from "../arch/index.js";
+import { ancestors, type LayerGraph, type LayerNode, type ParameterRole } from "../arch/index.js";
 import { isModelFormat } from "../convert/formats/registry.js";
 import { ANOMALIES, isUntrained } from "../convert/inspect/anomalies.js";
 import type { Checkpoint } from "../convert/open/checkpoint.js";
 import type { NamedBytes } from "../core/bytes.js";
 import { InputError } from "../core/errors.js";
-import { plural } from "../core/text.js";
+import type { StateDict } from "../core/tensor.js";
+import { toReal } from "../core/tensor-cast.js";
+import { plural, someOf } from "../core/text.js";
 import { referenceBackend } from "./backends/references.js";
 import {
   type Candidate,
@@ -22,6 +24,7 @@ import { endThreads } from "./judge/threads.js";
 import { openVerification } from "./open.js";
 import { type Fault, faultName, holds, type ParityReport } from "./outcome/report.js";
 import { openProof, unreadCode } from "./proof/index.js";
+import type { Located } from "./weights/located.js";
 
 /**
  * Compares a candidate with a reference, layer by layer and gate by gate. A difference is a result, never an exception.
@@ -105,6 +108,7 @@ async function judged(verification: Verification): Promise<ParityReport> {
     ...(verification.parameters && isUntrained(graph, verification.parameters)
       ? [ANOMALIES.untrained.explanation]
       : []),
+    ...unjudgedParameters(verification),
   ];
   const proof = proving.of(report);
   if (proof.status !== "proven" && isOfOneColour(images)) warnings.push(ONE_COLOUR);
@@ -136,6 +140,30 @@ function expectedLayers(graph: LayerGraph, candidate: Candidate, reference: Side
       remedy: "record them with python/record_activations.py",
     });
   return layers;
+}
+
+/** Of two checkpoints, the layers that differ but have no part in the results: the classifier of an embedding. */
+function unjudgedParameters({ graph, candidate, parameters }: Verification): readonly string[] {
+  const { located, results } = candidate;
+  if (!located?.isExact || !parameters) return [];
+  const needed = ancestors(graph, ...results);
+  const others = graph.nodes.filter((node) => !needed.has(node.name) && differs(node, located, parameters));
+  const names = others.map(({ name }) => name);
+  return names.length > 0
+    ? [
+        `${someOf(names)}: the parameters of the two differ, which is not judged, since ${[...new Set(results)].join(" and ")} does not depend on them`,
+      ]
+    : [];
+}
+
+/** Whether a layer's parameters, which both sides have, are different numbers. */
+function differs(node: LayerNode, located: Located, parameters: StateDict): boolean {
+  const roles = Object.keys(node.parameters) as ParameterRole[];
+  return [...located.constants(node, roles)].some(([role, found]) => {
+    const wanted = parameters.get(node.parameters[role] ?? "");
+    const [a, b] = [found, wanted].map((tensor) => tensor && toReal(tensor, node.name).data);
+    return a !== undefined && b !== undefined && !a.every((value, at) => value === b[at]);
+  });
 }
 
 const ONE_COLOUR =

@@ -136,7 +136,14 @@ describe("weights of another training", () => {
     const one = withTensor(stateDict, "conv2.0.gate.fc2.bias", (tensor) => withValues(tensor, { 5: 2.5 }));
     const changed = await judge(one);
     expect(changed.faults).toMatchObject([{ kind: "weights", layer: "conv2.0.gate[1].fc2" }]);
-    expect((await judge(stateDict)).passed).toBe(true);
+    expect(await judge(stateDict)).toMatchObject({ passed: true });
+    expect((await judge(stateDict)).warnings).toBeUndefined();
+    // The embedding does not depend on the classifier.
+    const head = withTensor(stateDict, "classifier.bias", (tensor) => withValues(tensor, { 0: 2.5 }));
+    expect(await judge(head)).toMatchObject({
+      passed: true,
+      warnings: [expect.stringMatching(/^classifier: the parameters of the two differ, which is not judged/)],
+    });
   });
 
   it.each<readonly [string, (data: Float32Array) => Float32Array]>([

@@ -328,7 +328,7 @@ function widen<F extends { readonly size: number; readonly compressedSize: numbe
 // An entry's data.
 
 /** Compression methods (APPNOTE 4.4.5). */
-const STORED = 0;
+export const STORED = 0;
 const DEFLATED = 8;
 
 /** Input bytes unpacked at a time: a deflate bomb, at most 1032:1, is noticed after 16 MB at the latest. */

@@ -216,10 +216,16 @@ function normalisation(
   const cause = CAUSES.find(
     ([, { mean, deviation }]) => isNear(found.mean, mean) && isNear(found.deviation, deviation),
   )?.[0];
-  const list = (values: readonly number[]): string =>
-    values.map((value) => Number(value.toPrecision(5)) || 0).join(", ");
+  const list = (values: readonly number[], digits: number): string =>
+    values.map((value) => Number(value.toPrecision(digits)) || 0).join(", ");
+  // Enough to show that they are not ImageNet's.
+  const isShown = (digits: number): boolean =>
+    list(found.mean, digits) !== MEAN.join(", ") || list(found.deviation, digits) !== DEVIATION.join(", ");
+  const [mean, deviation] = [found.mean, found.deviation].map((values) =>
+    list(values, [5, 7].find(isShown) ?? 9),
+  );
   return [
-    `a normalisation by the mean [${list(found.mean)}] and the deviation [${list(found.deviation)}]${isDivided ? " from values of 0 to 255" : ""}, which is not torchreid's normalisation${cause === undefined ? "" : ` (${cause})`}`,
+    `a normalisation by the mean [${mean}] and the deviation [${deviation}]${isDivided ? " from values of 0 to 255" : ""}, which is not torchreid's normalisation${cause === undefined ? "" : ` (${cause})`}`,
   ];
 }
 

@@ -1,5 +1,6 @@
 import { join } from "node:path";
 import { describe, expect, it } from "vitest";
+import { IMAGENET } from "../../../src/convert/export/options.js";
 import { foldBatchNorm } from "../../../src/convert/export/weights.js";
 import { decodeOnnx } from "../../../src/convert/formats/onnx/decode.js";
 import { encodeOnnx } from "../../../src/convert/formats/onnx/encode.js";
@@ -248,6 +249,11 @@ describe("a file that works on its values in another way", () => {
     const white = [1 / 255, 1 / 255, 1 / 255];
     const divided = describePreprocess({ ...pixels, scale: white, shift: [0, 0, 0] });
     expect(divided).toContain("which is not torchreid's normalisation (only divided by 255)");
+    // What rounds to ImageNet's is given with more digits.
+    const near = IMAGENET.deviation.map((value) => 1 / (value + 1e-6));
+    const shift = IMAGENET.mean.map((value, channel) => -value * (near[channel] ?? 0));
+    const almost = describePreprocess({ ...pixels, scale: near.map((value) => value / 255), shift });
+    expect(almost).toContain("the deviation [0.229001, 0.224001, 0.225001]");
   });
 
   it("integers: weights are quantised and not faults, the loss is", async () => {

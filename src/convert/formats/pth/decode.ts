@@ -14,7 +14,7 @@ import {
 } from "../refusals.js";
 import { isZip } from "../registry.js";
 import { HEAD_BYTES, headText, otherKind, type Signature } from "../sniff.js";
-import { openZipEntry, readZipDirectory, readZipEntry, type ZipEntry } from "../zip.js";
+import { openZipEntry, readZipDirectory, readZipEntry, STORED, type ZipEntry } from "../zip.js";
 import { isTar, pickleEnvironment, readPickles, readTar } from "./legacy.js";
 import {
   createModuleAllowance,
@@ -362,7 +362,7 @@ function readArchive(source: ByteSource, region: Region, budget: Budget): Unpick
     );
   const root = load(pickle, "data");
   const isDeflated = [...directory.values()].some(
-    ({ name, size, compressedSize }) => name.startsWith(`${folder}data/`) && compressedSize !== size,
+    ({ name, method }) => name.startsWith(`${folder}data/`) && method !== STORED,
   );
   if (constants === undefined) return { container: "zip", root, isDeflated };
   // torch.jit.load ignores the byte-order record, and reads the bytes unchanged.
