@@ -122,12 +122,23 @@ describe("osnet-convert onnx2onnx", () => {
   it("writes single files, half precision and other sizes of what it reads", async () => {
     const folder = await temporaryFolder({ "theirs.onnx": theirs({ size: SMALL, opset: 12 }) });
     const args = ["onnx2onnx", "theirs.onnx", "-o", "m.onnx", "--dtype", "float16", "--opset", "20"];
-    const { status, stderr } = await run("osnet-convert", [...args, "--batch", "2"], { cwd: folder.path });
+    const options = ["--batch", "2", "--size", "128x64"];
+    const { status, stderr } = await run("osnet-convert", [...args, ...options], { cwd: folder.path });
     expect({ status, stderr }).toEqual({ status: 0, stderr: "" });
     expect(interfaceOf(decodeOnnx(await folder.read("m.onnx"), { subject: "m.onnx" }))).toMatchObject({
       opset: 20,
-      inputs: [{ name: "images", dtype: "float32", shape: [2, 3, 256, 128] }],
+      inputs: [{ name: "images", dtype: "float32", shape: [2, 3, 128, 64] }],
       dtype: "float16",
+    });
+  });
+
+  it.each(["onnx", "tfjs"])("keeps the size of what it reads, in a %s file", async (suffix) => {
+    const folder = await temporaryFolder({ "theirs.onnx": theirs({ size: SMALL, opset: 12 }) });
+    const args = ["theirs.onnx", "-o", `m.${suffix}`, "--no-verify"];
+    expect(await run("osnet-convert", args, { cwd: folder.path })).toMatchObject({ status: 0 });
+    const { stdout } = await run("osnet-convert", ["inspect", `m.${suffix}`, "--json"], { cwd: folder.path });
+    expect(JSON.parse(stdout.toString())).toMatchObject({
+      model: { inputs: [{ shape: expect.arrayContaining([64, 32]) }] },
     });
   });
 

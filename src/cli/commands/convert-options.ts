@@ -39,7 +39,7 @@ const OPTIONS: readonly OptionRow[] = [
     flags: "--size <HxW>",
     group: "model",
     formats: MODEL_FORMATS,
-    description: "image size, or dynamic (default: 256x128)",
+    description: "image size, or dynamic (default: that of a model, or 256x128)",
     parse: size("--size", "dynamic"),
   },
   {

@@ -10,7 +10,7 @@ import { isWeightsFormat, type ModelFormat, type WeightsFormat } from "../format
 import { encodeSafetensors } from "../formats/safetensors.js";
 import { statedZeros } from "./metadata.js";
 import type { OnnxOptions } from "./onnx.js";
-import type { ResultOptions, WantedResult } from "./options.js";
+import type { ImageSize, ResultOptions, WantedResult } from "./options.js";
 import type { TfjsOptions } from "./tfjs-graph-model.js";
 import { castStateDict } from "./weights.js";
 
@@ -111,7 +111,7 @@ const WRITERS: { readonly [F in ModelFormat]: Writer<Extract<Target, { format: F
   async onnx({ graph, stateDict, outputs }, target, name, nameBeside) {
     const { lowerToOnnx } = await import("./onnx.js");
     const { encodeOnnx, encodeOnnxFiles } = await import("../formats/onnx/encode.js");
-    const model = lowerToOnnx(graph, stateDict, { ...keptResults(outputs), ...target });
+    const model = lowerToOnnx(graph, stateDict, { ...keptInterface(outputs), ...target });
     const about = { notes: [], ...zerosOf(model.metadata) };
     const [usual] = weightFileNames(target, name);
     if (usual === undefined) return { bytes: encodeOnnx(model), ...about };
@@ -127,7 +127,7 @@ const WRITERS: { readonly [F in ModelFormat]: Writer<Extract<Target, { format: F
     const { lowerToTfjsLayers } = await import("./tfjs-layers-model.js");
     const kept = outputs && !writesNorms(target) ? withoutNorms(outputs) : outputs;
     const lower = target.layers ? lowerToTfjsLayers : lowerToTfjs;
-    const model = lower(graph, stateDict, { ...keptResults(kept), ...target });
+    const model = lower(graph, stateDict, { ...keptInterface(kept), ...target });
     const { json, shards } = encodeTfjs(model, nameBeside);
     const metadata = new Map(Object.entries(model.metadata ?? {}));
     return { bytes: json, beside: shards, notes: [], ...zerosOf(metadata) };
@@ -199,8 +199,10 @@ function differenceOf(expected: Tensor, actual: Tensor | undefined): string | un
   return `element ${Math.floor(at / expected.data.BYTES_PER_ELEMENT)} differs`;
 }
 
-/** The outputs of a model's file that another file can have too, and those that it cannot. */
+/** The interface of a model's file that another file can have too: its outputs, and those that another cannot have. */
 export interface FileOutputs {
+  /** The size of its images; absent if it takes any. */
+  readonly size?: ImageSize;
   /** Results of the network, plain or divided by their L2 norm, in the file's order and under its names. */
   readonly results: readonly WantedResult[];
   /** Whether the gate vectors of all streams are outputs too. */
@@ -243,10 +245,12 @@ export function withoutNorms({ results, hasGates, beyond }: FileOutputs): FileOu
   };
 }
 
-/** A model's own results, which a rewritten one has too unless overridden: by their kinds, with their usual names. */
-function keptResults(outputs: FileOutputs | undefined): ResultOptions {
-  if (!outputs || outputs.results.length === 0) return {};
+/** What a rewritten model has too unless overridden: the image size, and the results by their kinds, with their usual names. */
+function keptInterface(outputs: FileOutputs | undefined): ResultOptions & { readonly size?: ImageSize } {
+  const size = outputs?.size ? { size: outputs.size } : {};
+  if (!outputs || outputs.results.length === 0) return size;
   return {
+    ...size,
     output: outputs.results.map(({ kind, name, floors }, index) => {
       const isFirst = outputs.results.findIndex((result) => result.kind === kind) === index;
       return { kind, name: isFirst ? kind : name, ...(floors ? { floors } : {}) };

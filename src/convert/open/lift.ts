@@ -16,6 +16,7 @@ import { type NormFloor, RESULT_KINDS, type ResultKind, type WantedResult } from
 import type { BeyondNetwork, FileOutputs } from "../export/write.js";
 import type { OnnxModel } from "../formats/onnx/model.js";
 import type { GraphMatch, MatchedOutput } from "../import/match.js";
+import { imageShape } from "../import/normalise.js";
 import { type Checkpoint, namedSpec, refuseBadNumbers } from "./checkpoint.js";
 import type { Model } from "./open-file.js";
 
@@ -139,10 +140,13 @@ export function liftCheckpoint(model: Model, options: LiftOptions = {}): ModelCh
   const match = matchModel(model, options);
   const { checkpoint } = liftModel(model, match);
   refuseBadNumbers(checkpoint, model.name);
-  const outputs = fileOutputs(
+  const results = fileOutputs(
     match,
     model.onnx.graph.outputs.map(({ name }) => name),
   );
+  const [, , height, width] = imageShape(model.onnx);
+  const isFixed = typeof height === "number" && typeof width === "number";
+  const outputs = { ...results, ...(isFixed ? { size: { height, width } } : {}) };
   return { ...checkpoint, outputs, isRunnable: model.isRunnable };
 }
 
