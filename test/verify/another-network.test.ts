@@ -8,6 +8,7 @@ import { seededStateDict } from "../../src/convert/seeded-weights.js";
 import type { NamedBytes } from "../../src/core/bytes.js";
 import type { StateDict } from "../../src/core/tensor.js";
 import { openVerification } from "../../src/verify/open.js";
+import type { Tolerance } from "../../src/verify/outcome/report.js";
 import { verify } from "../../src/verify/verify.js";
 import { anonymous } from "../convert/import/graphs.js";
 import { readFixture } from "../fixtures.js";
@@ -122,12 +123,13 @@ describe("weights of another training", () => {
       bytes: new Uint8Array(),
       checkpoint: { ...rest, graph, stateDict: weights },
     });
-    const judge = async (weights: StateDict) =>
-      verify(
-        await openVerification(side("a.pth", weights), side("b.pth", stateDict), {
+    const judge = async (weights: StateDict, tolerance?: Tolerance) =>
+      verify({
+        ...(await openVerification(side("a.pth", weights), side("b.pth", stateDict), {
           size: { height: 64, width: 32 },
-        }),
-      );
+        })),
+        ...(tolerance ? { tolerance } : {}),
+      });
     const { faults, passed } = await judge(others);
     expect([passed, faults]).toMatchObject([
       false,
@@ -136,6 +138,8 @@ describe("weights of another training", () => {
     const one = withTensor(stateDict, "conv2.0.gate.fc2.bias", (tensor) => withValues(tensor, { 5: 2.5 }));
     const changed = await judge(one);
     expect(changed.faults).toMatchObject([{ kind: "weights", layer: "conv2.0.gate[1].fc2" }]);
+    const byNumber = await judge(one, { rule: "relative-to-max", value: 1e-3 });
+    expect(byNumber.faults).toMatchObject([{ kind: "weights", layer: "conv2.0.gate[1].fc2" }]);
     expect(await judge(stateDict)).toMatchObject({ passed: true });
     expect((await judge(stateDict)).warnings).toBeUndefined();
     // The embedding does not depend on the classifier.

@@ -118,10 +118,7 @@ function faultsOf(
     weights?.result.quantised ?? 0,
     (layer) => rounded?.has(layer) === true,
   );
-  const judged =
-    tolerance.rule === "relative-to-max"
-      ? [...known, ...separate]
-      : withCauses(graph, known, separate, isShown);
+  const judged = withCauses(graph, known, separate, isShown);
   const shapes = outputs.faults.filter(({ kind }) => kind !== "missing");
   // If a layer is wrong, outputs and reruns differ because of it, and only other faults of outputs are
   // reported.
