@@ -65,7 +65,6 @@ export function onnxruntimeBackend(
   function open(
     source: Uint8Array | "as a program opens it",
     { optimised = true, alone = false }: LoadOptions,
-    level: OptimisationLevel = optimised ? "all" : "disabled",
   ): { run: Run; release: () => Promise<void> } {
     let session: Promise<OnnxruntimeSession> | undefined;
     return {
@@ -107,7 +106,7 @@ export function onnxruntimeBackend(
       const { engine, opensPaths } = engineOf(name);
       const options: OnnxruntimeOptions = {
         logSeverityLevel: 4,
-        graphOptimizationLevel: level,
+        graphOptimizationLevel: optimised ? "all" : "disabled",
         ...(engine ? { executionProviders: [engine] } : {}),
         // By default idle threads spin, even while a session is opened, which then takes twice the processor time.
         extra: { session: { intra_op: { allow_spinning: "0" } } },
@@ -131,8 +130,8 @@ export function onnxruntimeBackend(
     names: readonly string[],
     given?: Given,
   ): Promise<Map<string, OnnxruntimeTensor>> {
-    // "all" also blocks the channels of convolutions, which takes most of the time of opening a session, and each output unblocks them.
-    const session = open(copy, { alone: true }, "extended");
+    // Each output keeps its operator from being fused with others, so that optimising takes time and changes little.
+    const session = open(copy, { alone: true, optimised: false });
     try {
       return new Map(Object.entries(await session.run(images, names, given)));
     } finally {
@@ -275,8 +274,6 @@ export function onnxruntimeBackend(
     },
   };
 }
-
-type OptimisationLevel = OnnxruntimeOptions["graphOptimizationLevel"];
 
 type Run = (
   images: Tensor<"float32">,
