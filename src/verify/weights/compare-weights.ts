@@ -209,7 +209,9 @@ export function compareWeights(
   const ofFiles = faultOfFiles(filed);
   const explanation = ofFiles
     ? { faults: [ofFiles], ofOneCause: new Set(deviations.map(({ node }) => node.name)) }
-    : explain(deviations);
+    : deviations.length > 0
+      ? explain(deviations)
+      : unlikelyRounding(foldings);
   const zeroFaults = explain(ofZeros).faults;
   const [zeroed, withZeros] = [zeros.result(), zeros.stateDict()];
   return {
@@ -222,7 +224,7 @@ export function compareWeights(
       ...(zeroed ? { zeroed } : {}),
     },
     ...explanation,
-    faults: [...(deviations.length === 0 ? unlikelyRounding(foldings) : explanation.faults), ...zeroFaults],
+    faults: [...explanation.faults, ...zeroFaults],
     ...(isOfOwn || (isExact && withZeros) ? { isOfOwn: true } : {}),
     ...(zeroFaults.length > 0 ? { ofZeros: zeroFaults } : {}),
     ...(withZeros ? { withZeros } : {}),
