@@ -44,8 +44,7 @@ export function architectureOf(candidate: NamedFile, reference: NamedFile): Laye
     { name: reference.name, spec: specOf(reference.file) },
   );
   if (checkpoint) {
-    if (stated)
-      expectSameSpec(withShownHead(stated, checkpoint.spec, candidate.file), checkpoint.spec, candidate.name);
+    if (stated) expectSameSpec(stated, checkpoint.spec, candidate.name);
     return checkpoint.graph;
   }
   if (stated) return expand(stated);
@@ -59,12 +58,6 @@ function shownSpec(file: OpenFile): OsnetSpec | undefined {
   if (file.kind !== "checkpoint") return undefined;
   const { spec } = file.checkpoint;
   return spec.pooling === "avg" && spec.gate.activation === "sigmoid" ? undefined : spec;
-}
-
-/** Without a classifier of other classes that a model states, and whose results it does not compute. */
-function withShownHead(stated: OsnetSpec, { head }: OsnetSpec, file: OpenFile): OsnetSpec {
-  const isOther = JSON.stringify(stated.head) !== JSON.stringify(head);
-  return isOther && specOf(file)?.head === null ? { ...stated, head: null } : stated;
 }
 
 /** The module names of a recording: `conv2.0.conv2.1.layers` and `pool2`, or `conv2.0.conv2b` and `conv2.2`. */

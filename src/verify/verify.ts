@@ -156,15 +156,13 @@ function unjudgedParameters({ graph, candidate, parameters }: Verification): rea
     : [];
 }
 
-/** Whether a layer's parameters are different numbers, or only one side has them. */
+/** Whether a layer's parameters, which both sides have, are different numbers. */
 function differs(node: LayerNode, located: Located, parameters: StateDict): boolean {
   const roles = Object.keys(node.parameters) as ParameterRole[];
-  const found = located.constants(node, roles);
-  return roles.some((role) => {
-    const [a = [], b = []] = [found.get(role), parameters.get(node.parameters[role] ?? "")].map(
-      (tensor) => tensor && toReal(tensor, node.name).data,
-    );
-    return a.length !== b.length || !a.every((value, at) => value === b[at]);
+  return [...located.constants(node, roles)].some(([role, found]) => {
+    const wanted = parameters.get(node.parameters[role] ?? "");
+    const [a, b] = [found, wanted].map((tensor) => tensor && toReal(tensor, node.name).data);
+    return a !== undefined && b !== undefined && !a.every((value, at) => value === b[at]);
   });
 }
 

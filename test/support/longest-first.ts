@@ -13,6 +13,7 @@ const LONGEST = [
   "verify/candidate/half-precision.test.ts",
   "verify/weights/quantization.test.ts",
   "verify/candidate/accounted.test.ts",
+  "verify/weights/common-cause.test.ts",
   "verify/weights/compare-weights.test.ts",
   "cli/verify.test.ts",
   "convert/open/evidence.test.ts",

@@ -65,6 +65,7 @@ export function onnxruntimeBackend(
   function open(
     source: Uint8Array | "as a program opens it",
     { optimised = true, alone = false }: LoadOptions,
+    level: OptimisationLevel = optimised ? "all" : "disabled",
   ): { run: Run; release: () => Promise<void> } {
     let session: Promise<OnnxruntimeSession> | undefined;
     return {
@@ -106,7 +107,7 @@ export function onnxruntimeBackend(
       const { engine, opensPaths } = engineOf(name);
       const options: OnnxruntimeOptions = {
         logSeverityLevel: 4,
-        graphOptimizationLevel: optimised ? "all" : "disabled",
+        graphOptimizationLevel: level,
         ...(engine ? { executionProviders: [engine] } : {}),
         // By default idle threads spin, even while a session is opened, which then takes twice the processor time.
         extra: { session: { intra_op: { allow_spinning: "0" } } },
@@ -130,8 +131,8 @@ export function onnxruntimeBackend(
     names: readonly string[],
     given?: Given,
   ): Promise<Map<string, OnnxruntimeTensor>> {
-    // Each output keeps its operator from being fused with others, so that optimising takes time and changes little.
-    const session = open(copy, { alone: true, optimised: false });
+    // "all" also blocks the channels of convolutions, which takes most of the time of opening a session, and each output unblocks them.
+    const session = open(copy, { alone: true }, "extended");
     try {
       return new Map(Object.entries(await session.run(images, names, given)));
     } finally {
@@ -274,6 +275,8 @@ export function onnxruntimeBackend(
     },
   };
 }
+
+type OptimisationLevel = OnnxruntimeOptions["graphOptimizationLevel"];
 
 type Run = (
   images: Tensor<"float32">,

@@ -4,15 +4,9 @@ import { type StateDict, sameShape } from "../../core/tensor.js";
 import { commonPrefix, someOf } from "../../core/text.js";
 import { type Fault, layerFault } from "../outcome/report.js";
 import type { Expected } from "./constants.js";
-import { areRoundedFrom, otherStatistics, otherTraining } from "./other-weights.js";
-import {
-  type ComparedConstants,
-  type Deviation,
-  isLike,
-  isUniform,
-  type Relation,
-  relationsOf,
-} from "./relations.js";
+import { type ComparedConstants, type Deviation, isUniform, type Relation } from "./deviation.js";
+import { alike, areOthers, areRoundedFrom, otherStatistics, otherTraining } from "./other-weights.js";
+import { isLike, relationsOf, visible } from "./relations.js";
 
 /** The faults of constants, and what their causes explain. */
 export interface ConstantFaults {
@@ -37,108 +31,192 @@ const MIN_SAME = 3;
 /**
  * The faults of constants that differ: one for each cause, which covers the constants that it explains and no others,
  * and one for each layer with constants that are left. A cause that explains the values is preferred to one that
- * explains only that they differ, and among those the one that explains the most.
+ * explains only that they differ, and among those the one that explains the most. A constant with a mistake of its own
+ * is a fault of its own, however many others differ.
  */
-export function explainConstants(deviations: readonly Deviation[], all: ComparedConstants): ConstantFaults {
-  const relations = relationsOf(deviations, all.stateDict);
+export function explainConstants(given: readonly Deviation[], all: ComparedConstants): ConstantFaults {
+  const deviations = given.map(visible);
+  const found = clausesOf(deviations, relationsOf(deviations, all.stateDict));
+  const { causes, left: unexplained, withEpsilon } = causesOf(deviations, found, all);
+  const isUnknown = (deviation: Deviation): boolean => certainOf(deviation, found).length === 0;
+  // What nobody sees is part of another cause, if there is any.
+  const largest = causes.toSorted((a, b) => b.of.length - a.of.length)[0];
+  const unseen = largest ? unexplained.filter(isUnseen) : [];
+  const left = without(unexplained, unseen);
+  const unknown = left.filter(isUnknown);
+  const isMany = countOf(unknown) > MAX_APART;
+  const many = isMany ? together(unknown, all) : [];
+  const order = new Map(all.graph.nodes.map(({ name }, index) => [name, index]));
+  const shared = causes.map((each) => {
+    const of = each === largest ? [...each.of, ...unseen] : each.of;
+    const explanation = `${each.says}: ${of.length} of ${all.compared} constants differ from the checkpoint's`;
+    const [[first] = []] = inOrder(of, all.graph);
+    if (!first) throw new Error("no layers");
+    return withCause(layerFault(first, "weights", null, explanation), each.cause);
+  });
+  const runs = runsOf(
+    inOrder(without(left, many), all.graph),
+    all.graph,
+    (deviation) => isUnknown(deviation) && areOthers(deviation),
+  );
+  const remaining = new Set(runs.flatMap(([[node]]) => node.name));
+  const isApart = causes.length === 0 && !isMany && runs.every(({ length }) => length === 1);
+  return {
+    faults: [
+      ...shared,
+      ...runs.map((run) => ownFault(run, found)),
+      ...(isMany ? [ofNothing(inOrder(many, all.graph), found, all)] : []),
+    ].toSorted((a, b) => (order.get(a.layer) ?? 0) - (order.get(b.layer) ?? 0)),
+    ...(isApart
+      ? {}
+      : { ofOneCause: new Set(given.flatMap(({ node: { name } }) => (remaining.has(name) ? [] : name))) }),
+    ...(withEpsilon.size > 0 ? { withEpsilon } : {}),
+  };
+}
+
+/** Whether a constant differs in values that nobody sees only. */
+function isUnseen({ is, expected }: Deviation): boolean {
+  return is(expected);
+}
+
+/** What constants have in common, and the constants that this leaves. */
+function causesOf(
+  deviations: readonly Deviation[],
+  found: Found,
+  all: ComparedConstants,
+): {
+  readonly causes: readonly CauseOfMany[];
+  readonly left: readonly Deviation[];
+  readonly withEpsilon: ReadonlySet<string>;
+} {
   const causes: CauseOfMany[] = exchanges(deviations, all.graph, all.stateDict).map((exchange) => ({
     ...exchange,
     cause: "weights-elsewhere",
   }));
-  let left = causes.reduce((some, { of }) => without(some, of), deviations);
-  const found = new Map(left.map((deviation) => [deviation, clausesOf(deviation, relations)]));
+  let left = causes.reduce((some: readonly Deviation[], { of }) => without(some, of), deviations);
+  const isKnown = (deviation: Deviation): boolean => certainOf(deviation, found).length > 0;
   const withEpsilon = new Set<string>();
   for (;;) {
     const [best] = groupsOf(left, found)
-      .filter(({ of }) => modulesOf(of).size >= MIN_SAME)
+      .filter(({ of, isByChance }) => !isByChance && modulesOf(of).size >= MIN_SAME)
       .toSorted((a, b) => b.of.length - a.of.length);
     if (!best) break;
     if (best.cause === "epsilon")
       for (const { layer, found: kept } of all.differences)
         if (best.says.startsWith(`ε is ${kept.replace(/^epsilon /, "")},`)) withEpsilon.add(layer);
-    causes.push({ ...best, says: ofMany(best, all) });
     left = without(left, best.of);
+    const unlike = left.filter((deviation) => found.get(deviation)?.length === 0 && !isUnseen(deviation));
+    const joined =
+      best.cause === "weights-rounded" ? alike(unlike, all.stateDict, { these: best.of, isUsual: true }) : [];
+    const whole = { ...best, of: [...best.of, ...joined] };
+    causes.push({ ...whole, says: ofMany(whole, all) });
+    left = without(left, joined);
   }
-  // That all values are the same relates them to no others.
-  const unlike = (): readonly Deviation[] =>
-    left.filter((deviation) => found.get(deviation)?.length === 0 || isUniform(deviation));
   for (const others of [otherTraining, otherStatistics]) {
-    const cause = others(unlike(), all);
+    // That all values are the same relates them to no others: they may be those of a new layer.
+    const unlike = left.filter(
+      (deviation) =>
+        !isUnseen(deviation) && (!isKnown(deviation) || (others === otherTraining && isUniform(deviation))),
+    );
+    const cause = others(unlike, all);
     if (!cause) continue;
-    causes.push(cause);
-    left = without(left, cause.of);
+    const rest = without(unlike, cause.of).filter((each) => !isKnown(each) && cause.mayBe(each));
+    const joined = alike(rest, all.stateDict, { these: cause.of });
+    causes.push({ says: cause.says, of: [...cause.of, ...joined] });
+    left = without(left, [...cause.of, ...joined]);
   }
-  const order = new Map(all.graph.nodes.map(({ name }, index) => [name, index]));
-  const placeOf = (layer: string): number => order.get(layer) ?? 0;
-  const layers = [...layersOf(left)].toSorted(([a], [b]) => placeOf(a.name) - placeOf(b.name));
-  const areApart = layers.length <= MAX_APART;
-  const same = areApart ? undefined : causes.find((cause) => isAtSame(cause, layers));
-  const shared = causes.map((each) => {
-    const { says, cause, of } = each;
-    const [first] = of.toSorted((a, b) => placeOf(a.node.name) - placeOf(b.node.name)) as [Deviation];
-    const others = each === same ? `; ${left.length} other constants of the same layers differ, too` : "";
-    const explanation = `${says}: ${of.length} of ${all.compared} constants differ from the checkpoint's${others}`;
-    return withCause(layerFault(first.node, "weights", null, explanation), cause);
-  });
-  const own = layers.map(([node, of]) => ownFault(node, of, found));
-  const remaining = new Set(areApart ? left.map(({ node }) => node.name) : []);
-  const apart = areApart ? own : same ? [] : [unexplained(layers, own, all)];
-  return {
-    faults: [...shared, ...apart].toSorted((a, b) => placeOf(a.layer) - placeOf(b.layer)),
-    ...(causes.length > 0 || !areApart
-      ? { ofOneCause: new Set(deviations.flatMap(({ node: { name } }) => (remaining.has(name) ? [] : name))) }
-      : {}),
-    ...(withEpsilon.size > 0 ? { withEpsilon } : {}),
-  };
+  return { causes, left, withEpsilon };
 }
 
-/** More layers than this are one mistake, even if what it is remains unknown. */
+/** Those of many constants without a cause that are one mistake: about as far off as each other, and in layers that follow each other if almost all are. */
+function together(
+  unknown: readonly Deviation[],
+  { graph, stateDict }: ComparedConstants,
+): readonly Deviation[] {
+  const main = mainRun(alike(unknown, stateDict), graph);
+  return countOf(without(unknown, main)) > MAX_APART ? unknown : main;
+}
+
+/** More modules than this are one mistake, even if what it is remains unknown. */
 const MAX_APART = 8;
 
-/** The share of layers that make two sets of them the same. */
+/** A layer and its constants that differ. */
+type LayerDeviations = readonly [node: LayerNode, of: readonly Deviation[]];
+
+/** Layers one by one, but those together that follow each other and whose constants differ in most values. */
+function runsOf(
+  layers: readonly LayerDeviations[],
+  { nodes }: LayerGraph,
+  isOther: (deviation: Deviation) => boolean,
+  gap = 0,
+): readonly (readonly [LayerDeviations, ...LayerDeviations[]])[] {
+  const trained = nodes.filter(hasParameters);
+  const placeOf = new Map(trained.map((node, place) => [node, place]));
+  const runs: [LayerDeviations, ...LayerDeviations[]][] = [];
+  for (const layer of layers) {
+    const run = runs.at(-1);
+    const last = run?.at(-1);
+    const [start = layer[0]] = layer[1].flatMap(({ merged }) => merged ?? []);
+    const follows = last && (placeOf.get(start) ?? 0) <= (placeOf.get(last[0]) ?? 0) + 1 + gap;
+    if (run && follows && [...last[1], ...layer[1]].every(isOther)) run.push(layer);
+    else runs.push([layer]);
+  }
+  return runs;
+}
+
+/** The share of layers that makes a run of them the main one. */
 const MOST_LAYERS = 0.9;
 
-/** Whether what is left is almost only at layers of which other constants have this cause. */
-function isAtSame(
-  { of }: CauseOfMany,
-  layers: readonly (readonly [LayerNode, readonly Deviation[]])[],
-): boolean {
-  const names = new Set(of.map(({ node }) => node.name));
-  return layers.filter(([{ name }]) => names.has(name)).length >= MOST_LAYERS * layers.length;
+/** Those of constants that are in layers that follow each other, if these are almost all: elsewhere it is another mistake. */
+function mainRun(deviations: readonly Deviation[], graph: LayerGraph): readonly Deviation[] {
+  const layers = inOrder(deviations, graph);
+  const [longest = []] = runsOf(layers, graph, () => true, 1).toSorted((a, b) => b.length - a.length);
+  return longest.length >= MOST_LAYERS * layers.length ? longest.flatMap(([, of]) => of) : deviations;
 }
 
 /** The fault of many layers whose constants have no common cause. */
-function unexplained(
-  layers: readonly (readonly [LayerNode, readonly Deviation[]])[],
-  [first]: readonly Fault[],
-  { compared }: ComparedConstants,
-): Fault {
+function ofNothing(layers: readonly LayerDeviations[], found: Found, { compared }: ComparedConstants): Fault {
   const count = layers.reduce((sum, [, of]) => sum + of.length, 0);
   const [[from] = [], [to] = []] = [layers[0], layers.at(-1)];
-  if (!first || !from) throw new Error("no layers");
-  const explanation = `${count} of ${compared} constants differ from the checkpoint's, in ${layers.length} layers from ${from.name} to ${to?.name}, and nothing explains them all; the first: ${first.explanation}`;
+  if (!from) throw new Error("no layers");
+  const { explanation: first } = ownFault(layers.slice(0, 1), found);
+  const explanation = `${count} of ${compared} constants differ from the checkpoint's, in ${layers.length} layers from ${from.name} to ${to?.name}, and nothing explains them all; the first: ${first}`;
   return layerFault(from, "weights", null, explanation);
 }
 
-type Clause = Pick<CauseOfMany, "says" | "cause">;
+type Clause = Pick<CauseOfMany, "says" | "cause"> & { readonly isByChance: boolean };
 
-function clausesOf(deviation: Deviation, relations: readonly Relation[]): readonly Clause[] {
-  return relations.flatMap(({ cause, of }) => {
-    const says = of(deviation);
-    return says === undefined ? [] : [{ says, cause }];
-  });
+/** What each constant shows by itself. */
+type Found = ReadonlyMap<Deviation, readonly Clause[]>;
+
+function clausesOf(deviations: readonly Deviation[], relations: readonly Relation[]): Found {
+  return new Map(
+    deviations.map((deviation) => [
+      deviation,
+      isUnseen(deviation)
+        ? []
+        : relations.flatMap(({ cause, of, isByChance }) => {
+            const says = of(deviation);
+            return says === undefined ? [] : [{ says, cause, isByChance: isByChance?.(deviation) === true }];
+          }),
+    ]),
+  );
 }
 
-/** Constants with the same finding. */
-function groupsOf(
-  deviations: readonly Deviation[],
-  found: ReadonlyMap<Deviation, readonly Clause[]>,
-): readonly CauseOfMany[] {
-  const groups = new Map<string, { readonly clause: Clause; readonly of: Set<Deviation> }>();
+/** What a constant shows by itself, and not by chance. */
+function certainOf(deviation: Deviation, found: Found): readonly Clause[] {
+  return (found.get(deviation) ?? []).filter(({ isByChance }) => !isByChance);
+}
+
+/** Constants with the same finding, by chance if that of each may be. */
+function groupsOf(deviations: readonly Deviation[], found: Found): readonly (CauseOfMany & Clause)[] {
+  const groups = new Map<string, { clause: Clause; readonly of: Set<Deviation> }>();
   for (const deviation of deviations)
     for (const clause of found.get(deviation) ?? []) {
       const group = groups.get(clause.says) ?? { clause, of: new Set() };
       group.of.add(deviation);
+      // However little float16 shows of an ε in each, many have the same only because of it.
+      if (!clause.isByChance || clause.cause === "epsilon") group.clause = { ...clause, isByChance: false };
       groups.set(clause.says, group);
     }
   return [...groups.values()].map(({ clause, of }) => ({ ...clause, of: [...of] }));
@@ -153,14 +231,14 @@ const KINDS = {
 } as const satisfies Record<Deviation["role"], string>;
 
 /** The finding for many constants. */
-function ofMany({ says, cause, of }: CauseOfMany, { graph, folded }: ComparedConstants): string {
+function ofMany({ says, cause, of }: CauseOfMany, { graph, folded, norms }: ComparedConstants): string {
   const layers = [...layersOf(of).keys()];
   if (cause === "epsilon") {
     const epsilon = /^ε is (\S+),/.exec(says)?.[1];
-    const which =
-      layers.length === folded
-        ? "every folded batch norm"
-        : `${layers.length} of ${folded} folded batch norms`;
+    const [total, kind] = of.every(({ isProduct }) => isProduct)
+      ? [folded, "folded batch norm"]
+      : [norms, "batch norm"];
+    const which = layers.length === total ? `every ${kind}` : `${layers.length} of ${total} ${kind}s`;
     return `the ε of ${which} is ${epsilon}`;
   }
   const kinds = [...new Set(of.map(({ role }) => KINDS[role]))].join(" and ");
@@ -170,17 +248,16 @@ function ofMany({ says, cause, of }: CauseOfMany, { graph, folded }: ComparedCon
   return 2 * layers.length < all ? `${what} at ${someOf(layers.map(({ name }) => name))}` : what;
 }
 
-function ownFault(
-  node: LayerNode,
-  deviations: readonly Deviation[],
-  found: ReadonlyMap<Deviation, readonly Clause[]>,
-): Fault {
-  const clauses = deviations.map((deviation) => found.get(deviation)?.[0]);
+function ownFault(layers: readonly LayerDeviations[], found: Found): Fault {
+  const deviations = layers.flatMap(([, of]) => of);
+  const [[node] = []] = layers;
+  if (!node) throw new Error("no layers");
+  const clauses = deviations.map((deviation) => certainOf(deviation, found)[0]);
   const [first] = clauses;
   const isOne = clauses.every((clause) => clause !== undefined && clause.cause === first?.cause);
-  const explanation = deviations.map(({ role, problem }, index) => {
+  const explanation = deviations.map(({ node: own, role, problem }, index) => {
     const says = clauses[index]?.says;
-    return `${node.parameters[role] ?? role}: ${problem}${says === undefined || says === problem ? "" : `; ${says}`}`;
+    return `${own.parameters[role] ?? role}: ${problem}${says === undefined || says === problem ? "" : `; ${says}`}`;
   });
   const fault = layerFault(node, "weights", null, explanation.join(", and "));
   return withCause(fault, isOne ? first?.cause : undefined);
@@ -200,6 +277,17 @@ function layersOf(deviations: readonly Deviation[]): ReadonlyMap<LayerNode, read
   for (const deviation of deviations)
     layers.set(deviation.node, [...(layers.get(deviation.node) ?? []), deviation]);
   return layers;
+}
+
+/** The layers in network order, with their constants. */
+function inOrder(some: readonly Deviation[], { nodes }: LayerGraph): readonly LayerDeviations[] {
+  const place = new Map(nodes.map((node, index) => [node.name, index]));
+  return [...layersOf(some)].toSorted(([a], [b]) => (place.get(a.name) ?? 0) - (place.get(b.name) ?? 0));
+}
+
+/** How many modules have constants that differ. */
+function countOf(some: readonly Deviation[]): number {
+  return new Set(some.map(({ node }) => moduleOfLayer(node))).size;
 }
 
 /** The parameters that differ, which a gate's streams share. */

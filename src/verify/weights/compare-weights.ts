@@ -11,14 +11,15 @@ import {
   flushed,
   hasWideSteps,
   trained,
+  withInvisible,
   withinSteps,
   withSum,
   withTinyZeros,
 } from "./constants.js";
+import { type Deviation, isOfProducts } from "./deviation.js";
 import { allowedZeros, isRounded, refold, withLostTerms } from "./expected.js";
 import { type Located, storedStateDict } from "./located.js";
-import { isOfProducts } from "./other-weights.js";
-import { type Deviation, WIDE_STEPS } from "./relations.js";
+import { WIDE_STEPS } from "./rounded.js";
 import { type HalfFolding, halfFolding, unlikelyRounding } from "./roundings.js";
 import { type FiledConstant, faultOfFiles } from "./weight-files.js";
 
@@ -176,7 +177,8 @@ export function compareWeights(
           found: actual,
           problem,
           is: (other, tensor = actual) =>
-            other !== undefined && !differences(withTinyZeros(other, actual), tensor, isOwnFold, node.name),
+            other !== undefined &&
+            !differences(withInvisible(other, tensor, node.name), tensor, isOwnFold, node.name),
           with: (change) =>
             expectedOf(
               change.node ?? node,
@@ -209,9 +211,7 @@ export function compareWeights(
   const ofFiles = faultOfFiles(filed);
   const explanation = ofFiles
     ? { faults: [ofFiles], ofOneCause: new Set(deviations.map(({ node }) => node.name)) }
-    : deviations.length > 0
-      ? explain(deviations)
-      : unlikelyRounding(foldings);
+    : explain(deviations);
   const zeroFaults = explain(ofZeros).faults;
   const [zeroed, withZeros] = [zeros.result(), zeros.stateDict()];
   return {
@@ -224,7 +224,7 @@ export function compareWeights(
       ...(zeroed ? { zeroed } : {}),
     },
     ...explanation,
-    faults: [...explanation.faults, ...zeroFaults],
+    faults: [...(deviations.length === 0 ? unlikelyRounding(foldings) : explanation.faults), ...zeroFaults],
     ...(isOfOwn || (isExact && withZeros) ? { isOfOwn: true } : {}),
     ...(zeroFaults.length > 0 ? { ofZeros: zeroFaults } : {}),
     ...(withZeros ? { withZeros } : {}),

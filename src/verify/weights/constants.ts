@@ -1,6 +1,6 @@
 import type { LayerNode, ParameterRole } from "../../arch/index.js";
 import type { StoredTensor } from "../../convert/formats/tfjs/model.js";
-import { filled, once } from "../../core/functions.js";
+import { filled, largestMagnitude, once } from "../../core/functions.js";
 import type { StateDict } from "../../core/tensor.js";
 import { MIN_NORMAL, toFloat32 } from "../../core/tensor-cast.js";
 import { HALF_PRECISION, inPrecisionOf, storedWithin } from "./expected.js";
@@ -90,6 +90,30 @@ export function flushed(values: Float32Array, found: Float32Array): Float32Array
   return values.some(isFlushed)
     ? values.map((value, index) => (isFlushed(value, index) ? (found[index] as number) : value))
     : values;
+}
+
+/** Smaller numbers are not seen beside a constant's largest, and smaller ones than that not anywhere: what is said of the others is said of them. */
+const INVISIBLE = 2 ** -24;
+const INVISIBLE_ANYWHERE = 2 ** -64;
+
+/** Which values of two constants nobody sees. Explanations ignore them, comparisons do not. */
+export function invisibleIn(values: Float32Array, found: Float32Array): (index: number) => boolean {
+  const least = Math.max(
+    INVISIBLE_ANYWHERE,
+    INVISIBLE * Math.min(largestMagnitude(values), largestMagnitude(found)),
+  );
+  return (index) => Math.abs(values[index] as number) < least && Math.abs(found[index] as number) < least;
+}
+
+/** The same with a file's values where neither these nor its own are visible. */
+export function withInvisible(expected: Expected, found: StoredTensor | undefined, layer: string): Expected {
+  const { values } = expected;
+  if (!found || found.stored || found.data.length !== values.length) return expected;
+  const own = toFloat32(found, layer).data;
+  const isSmall = invisibleIn(values, own);
+  return values.some((value, at) => value !== own[at] && isSmall(at))
+    ? { ...expected, values: values.map((value, at) => (isSmall(at) ? (own[at] as number) : value)) }
+    : expected;
 }
 
 /** In the order in which ONNX operators take them. */

@@ -1,162 +1,67 @@
-import type { LayerGraph, LayerNode, ParameterRole } from "../../arch/index.js";
+import type { LayerNode } from "../../arch/index.js";
 import type { StoredTensor } from "../../convert/formats/tfjs/model.js";
-import type { Difference } from "../../convert/import/differences.js";
-import { filled, once } from "../../core/functions.js";
+import { filled, largestMagnitude, once } from "../../core/functions.js";
 import type { StateDict, Tensor } from "../../core/tensor.js";
-import { castFloat, toFloat32 } from "../../core/tensor-cast.js";
+import { toFloat32 } from "../../core/tensor-cast.js";
 import { type Misreading, misreadings } from "../explain/weights.js";
-import type { Fault } from "../outcome/report.js";
-import { differences, type Expected } from "./constants.js";
-import { epsilonOfProducts, storedWithin } from "./expected.js";
-import {
-  bitsOfSteps,
-  inType,
-  isInSteps,
-  NARROW,
-  ROUNDED_BEFORE,
-  rounding,
-  STEPPED,
-  truncated,
-  withRounded,
-} from "./roundings.js";
-
-/** A constant of a candidate that is not the checkpoint's. */
-export interface Deviation {
-  /** The layer that has it. */
-  readonly node: LayerNode;
-  /** The layer before it whose weights are in the same products. */
-  readonly merged: LayerNode | undefined;
-  /** Whether it is a product, of that layer and a batch norm or of a batch norm's own. */
-  readonly isProduct: boolean;
-  readonly role: ParameterRole;
-  /** The number of constants that its layer has. */
-  readonly roles: number;
-  readonly expected: Expected;
-  /** Undefined if the candidate has none. */
-  readonly found: StoredTensor | undefined;
-  /** As a clause. */
-  readonly problem: string;
-  /** Whether a constant, by default the candidate's, is this one within what exporters round. */
-  readonly is: (expected: Expected | undefined, found?: StoredTensor) => boolean;
-  /** What it would be with other parameters, or of other layers. */
-  readonly with: (change: Change) => Expected | undefined;
-}
-
-interface Change {
-  readonly stateDict?: StateDict;
-  readonly node?: LayerNode;
-  readonly merged?: LayerNode | undefined;
-}
-
-/** What constants were compared with. */
-export interface ComparedConstants {
-  readonly graph: LayerGraph;
-  readonly stateDict: StateDict;
-  /** How many constants were compared. */
-  readonly compared: number;
-  /** How many weights of convolutions and linear layers these are, also in products, and of how many batch norms. */
-  readonly weights: number;
-  readonly norms: number;
-  /** The number of batch norms that are folded. */
-  readonly folded: number;
-  /** Of the structure: a batch norm that a file keeps may have the same ε as the folded ones. */
-  readonly differences: readonly Pick<Difference, "layer" | "found">[];
-}
-
-/** What a constant may be instead of the checkpoint's, exactly or within rounding. */
-export interface Relation {
-  readonly cause?: NonNullable<Fault["cause"]>;
-  /** As a clause, the same for constants with one cause; undefined if this one is something else. */
-  readonly of: (deviation: Deviation) => string | undefined;
-}
+import { type Expected, invisibleIn } from "./constants.js";
+import { areEqual, type Deviation, isOfProducts, isUniform, type Relation, valuesOf } from "./deviation.js";
+import { epsilonOfProducts, HALF_PRECISION } from "./expected.js";
+import { beforeFolding, roundedRelations } from "./rounded.js";
+import { MIN_HALF } from "./roundings.js";
 
 /** The relations that explain a constant by itself, in the order in which they are named. */
 export function relationsOf(deviations: readonly Deviation[], stateDict: StateDict): readonly Relation[] {
-  const when =
-    (says: string, holds: (deviation: Deviation) => boolean): Relation["of"] =>
-    (deviation) =>
-      holds(deviation) ? says : undefined;
-  const rounded = (says: string, holds: (deviation: Deviation) => boolean): Relation => ({
-    cause: "weights-rounded",
-    of: when(says, holds),
-  });
-  const isFound = ({ is, with: of }: Deviation, weights: StateDict): boolean =>
-    is(of({ stateDict: weights }));
-  const bits = once(() => Math.max(...deviations.map((each) => bitsIn(each, stateDict) ?? 0)));
-  const significant = once(() => Math.max(...deviations.map((each) => significantBits(each) ?? 0)));
-  const fresh = once(() => newStatistics(stateDict));
   return [
     // One factor may be another operation's, as that of a sigmoid is, which values show.
-    { of: whole },
+    { of: whole, isByChance: ({ found }) => found?.data.length === 1 },
     ...["kernel-transposed", "bytes-shifted"].map(
       (cause): Relation => ({
         cause: cause as Misreading["cause"],
         of: (deviation) => misread(deviation, stateDict).find((each) => each.cause === cause)?.says,
       }),
     ),
-    ...NARROW.map((dtype) =>
-      rounded(`the weights are rounded to ${dtype}`, ({ expected, found, is }) => {
-        const narrow = found && inType(found, dtype);
-        return narrow !== undefined && is(expected, narrow);
-      }),
-    ),
+    ...roundedRelations(deviations, stateDict),
     {
-      cause: "weights-rounded",
-      of: (deviation) =>
-        significantBits(deviation) === undefined
-          ? undefined
-          : `the weights are rounded to ${significant()} significant bits`,
+      cause: "epsilon",
+      of: epsilonIn(deviations, stateDict),
+      isByChance: ({ found }) => found?.dtype !== "float32" || found.data.length === 1,
     },
-    ...BEFORE_FOLDING.flatMap(([type, round]) =>
-      ROUNDED_BEFORE.map((isRounded) => {
-        const weights = once(() => withRounded(stateDict, round, isRounded));
-        return rounded(
-          `the weights are rounded to ${type}, before batch norms were folded into them`,
-          (deviation) => isFound(deviation, weights()),
-        );
-      }),
-    ),
-    ...NARROW.map((dtype) =>
-      rounded(`the reference's weights are the candidate's, rounded to ${dtype}`, (deviation) =>
-        isReferenceIn(dtype, deviation, stateDict),
-      ),
-    ),
-    {
-      cause: "weights-rounded",
-      of: (deviation) =>
-        bits() < 2 || bitsIn(deviation, stateDict) === undefined
-          ? undefined
-          : `the weights are rounded to ${bits()} bits`,
-    },
-    ...STEPPED.flatMap((dtype) => [
-      rounded(`the weights are rounded to ${dtype}`, ({ expected, found }) =>
-        isInSteps(dtype, expected.values, valuesOf(found)),
-      ),
-      rounded(`the reference's weights are the candidate's, rounded to ${dtype}`, ({ expected, found }) =>
-        isInSteps(dtype, valuesOf(found), expected.values),
-      ),
-    ]),
-    rounded(
-      "the weights are stored in steps that are too wide, or in ranges that do not cover their values",
-      isStoredWide,
-    ),
-    { cause: "epsilon", of: epsilonIn(deviations, stateDict) },
+    ...otherNorms(deviations, stateDict),
+    { cause: "layout", of: orderOf },
     {
       cause: "weights-other",
-      of: when(
-        "the running statistics are those of a new batch norm, mean 0 and variance 1",
-        (deviation) => deviation.node.op.kind === "batchNorm" && isFound(deviation, fresh()),
-      ),
+      of: (deviation) => (isPruned(deviation) ? "values are 0 that are not in the checkpoint" : undefined),
     },
-    { cause: "layout", of: orderOf },
-    { cause: "weights-other", of: when("values are 0 that are not in the checkpoint", isPruned) },
-    { cause: "weights-other", of: clipped },
+    {
+      cause: "weights-other",
+      of: (deviation) => clipped(deviation, stateDict),
+      isByChance: (deviation) => atLimit(beforeFolding(deviation, stateDict) ?? deviation) < 2,
+    },
   ];
+}
+
+/** The same constant with zeros in both, where both are too small to be seen beside its largest value, or anywhere. */
+export function visible(deviation: Deviation): Deviation {
+  const { expected, found } = deviation;
+  if (!found || found.stored || found.data.length !== expected.values.length) return deviation;
+  const own = valuesOf(found);
+  const isSmall = invisibleIn(expected.values, own);
+  const { values } = expected;
+  if (!values.some((value, at) => (value !== 0 || own[at] !== 0) && isSmall(at))) return deviation;
+  const tensor = { ...found, data: found.data.slice() } as StoredTensor;
+  for (let at = 0; at < values.length; at++) if (isSmall(at)) tensor.data[at] = 0;
+  return {
+    ...deviation,
+    expected: { ...expected, values: values.map((value, at) => (isSmall(at) ? 0 : value)) },
+    found: tensor,
+    is: (other, instead = tensor) => deviation.is(other, instead),
+  };
 }
 
 /** Whether a constant has the right values, within the rounding of folding, and others are what stands in their place. */
 function isRightOr(
-  { expected: { values }, found }: Deviation,
+  { expected: { values }, found }: Pick<Deviation, "expected" | "found">,
   instead: (wanted: number) => number | undefined,
 ): boolean {
   if (found?.data.length !== values.length) return false;
@@ -164,63 +69,43 @@ function isRightOr(
     const wanted = values[index] as number;
     return !(Math.abs(own - wanted) <= SAME_FACTOR * Math.abs(wanted));
   });
-  return off.length > 0 && off.every(([index, own]) => own === instead(values[index] as number));
+  return (
+    off.length > 0 &&
+    off.every(([index, own]) => {
+      const other = instead(values[index] as number);
+      return other !== undefined && Math.abs(own - other) <= SAME_FACTOR * Math.abs(other);
+    })
+  );
 }
 
 function isPruned(deviation: Deviation): boolean {
-  return isRightOr(deviation, () => 0);
+  // All statistics or biases of norms are not pruned.
+  return (isOfProducts(deviation) || !isUniform(deviation)) && isRightOr(deviation, () => 0);
 }
 
-function clipped(deviation: Deviation): string | undefined {
-  const most = valuesOf(deviation.found).reduce((largest, value) => Math.max(largest, Math.abs(value)), 0);
+function clipped(deviation: Deviation, stateDict: StateDict): string | undefined {
+  const { expected, found } = beforeFolding(deviation, stateDict) ?? deviation;
+  const own = valuesOf(found);
+  const most = largestMagnitude(own);
   const atMost = (wanted: number): number | undefined =>
     Math.abs(wanted) > most ? Math.sign(wanted) * most : undefined;
-  return most > 0 && isRightOr(deviation, atMost)
-    ? `the values are clipped to ±${Number(most.toPrecision(6))}`
+  return most > 0 && isRightOr({ expected, found }, atMost)
+    ? `the values are clipped to ±${Number(most.toPrecision(5))}`
     : undefined;
 }
 
-/** TF32 has 13 bits less than float32. */
-const TF32 = 13;
-
-/** Types that weights may be rounded to before batch norms are folded into them. */
-const BEFORE_FOLDING: readonly (readonly [type: string, round: (tensor: Tensor) => Tensor])[] = [
-  ...NARROW.map((dtype) => [dtype, rounding(dtype)] as const),
-  ["TF32", truncated(TF32)],
-];
-
-/** More bits than this are not fewer. */
-const MOST_SIGNIFICANT = 16;
-
-/** The significant bits that all values have, if they are the right ones rounded or truncated to these. */
-function significantBits({ expected: { values }, found }: Deviation): number | undefined {
-  if (found?.dtype !== "float32" || found.stored || found.data.length !== values.length) return undefined;
-  const data = found.data as Float32Array;
-  let all = 0;
-  for (const word of new Int32Array(data.buffer, data.byteOffset, data.length)) all |= word;
-  const bits = 24 - (31 - Math.clz32(all & -all));
-  if (!(bits <= MOST_SIGNIFICANT)) return undefined;
-  const unit = 2 ** (1 - bits);
-  return data.every((value, index) => {
-    const wanted = values[index] as number;
-    return Math.abs(value - wanted) <= unit * Math.abs(wanted);
-  })
-    ? bits
-    : undefined;
-}
-
-/** A candidate's constant as numbers; none if it has none. */
-export function valuesOf(found: Deviation["found"]): Float32Array {
-  return found ? toFloat32(found, "constant").data : new Float32Array();
+/** How many values are as large as the largest. */
+function atLimit({ found }: Pick<Deviation, "found">): number {
+  const own = valuesOf(found);
+  const most = largestMagnitude(own);
+  return own.filter((value) => Math.abs(Math.abs(value) - most) <= SAME_FACTOR * most).length;
 }
 
 /** Largest deviation from a common factor, relative to each value, as folding in float32 rounds. */
 const SAME_FACTOR = 2 ** -20;
 
-/** Whether all values of a candidate's constant, several, are the same. */
-export function isUniform({ found }: Deviation): boolean {
-  return found !== undefined && found.data.length > 1 && areEqual(valuesOf(found));
-}
+/** Factors nearer to 1 are told from it by more digits. */
+const NEAR_ONE = 1e-5;
 
 /** What all values have in common. */
 function whole(deviation: Deviation): string | undefined {
@@ -228,20 +113,25 @@ function whole(deviation: Deviation): string | undefined {
     expected: { values },
     found,
   } = deviation;
-  if (found?.data.length !== values.length || values.length < 2) return undefined;
+  if (found?.data.length !== values.length) return undefined;
   const data = valuesOf(found);
   const [first = 0] = data;
-  if (isUniform(deviation)) return `all are ${Number(first.toPrecision(6))}`;
-  let at = 0;
-  for (const [index, value] of values.entries())
-    if (Math.abs(value) > Math.abs(values[at] as number)) at = index;
-  const factor = (data[at] as number) / (values[at] as number);
+  if (isUniform(deviation) || (values.length === 1 && first === 0))
+    return `all are ${Number(first.toPrecision(6))}`;
+  const precision = HALF_PRECISION[found.stored?.dtype === "float16" ? "float16" : found.dtype] ?? 0;
+  const [rounding, least] = [SAME_FACTOR + precision, found.dtype === "float16" ? MIN_HALF : 0];
+  let [dot, squares] = [0, 0];
+  for (const [index, value] of values.entries()) {
+    dot += value * (data[index] as number);
+    squares += value * value;
+  }
+  const factor = dot / squares;
   const isCommon = values.every((value, index) => {
     const product = factor * value;
-    return Math.abs((data[index] as number) - product) <= SAME_FACTOR * Math.abs(product);
+    return Math.abs((data[index] as number) - product) <= rounding * Math.abs(product) + least;
   });
-  return isCommon && Math.abs(factor - 1) > SAME_FACTOR
-    ? `all are ${Number(factor.toPrecision(6))} times the checkpoint's`
+  return isCommon && Math.abs(factor - 1) > SAME_FACTOR + precision / 4
+    ? `all are ${Number(factor.toPrecision(precision > 0 ? 3 : Math.abs(factor - 1) < NEAR_ONE ? 7 : 6))} times the checkpoint's`
     : undefined;
 }
 
@@ -291,11 +181,6 @@ function misread(deviation: Deviation, stateDict: StateDict): readonly Misreadin
   });
 }
 
-function areEqual(values: ArrayLike<number>): boolean {
-  for (let index = 1; index < values.length; index++) if (values[index] !== values[0]) return false;
-  return true;
-}
-
 function inOrder({ values, bounds, smallest }: Expected, from: (index: number) => number): Expected {
   const ordered = (all: () => Float64Array): (() => Float64Array) =>
     once(() => {
@@ -308,73 +193,6 @@ function inOrder({ values, bounds, smallest }: Expected, from: (index: number) =
     ...(smallest ? { smallest: ordered(smallest) } : {}),
   };
 }
-
-/** Whether the reference has its values in fewer bits, and the candidate the ones that were rounded to them. */
-function isReferenceIn(
-  dtype: (typeof NARROW)[number],
-  { node, merged, role, isProduct, expected, found }: Deviation,
-  stateDict: StateDict,
-): boolean {
-  if (found?.dtype !== "float32" || found.stored) return false;
-  // Of several equal values, such as those of a new layer, all numbers near them are rounded to them.
-  if (expected.values.length > 1 && areEqual(expected.values)) return false;
-  const paths = isProduct
-    ? [...Object.values(node.parameters), ...Object.values(merged?.parameters ?? {})]
-    : [node.parameters[role] ?? ""];
-  const fits = (tensor: Tensor | undefined): boolean =>
-    tensor === undefined || inType(tensor, dtype) !== undefined;
-  // A model as the reference has products only.
-  const isNarrow =
-    paths.every((path) => fits(stateDict.get(path))) || fits({ ...found, data: expected.values });
-  // Within the rounding of folding in that type, also where the file's own constants are exact.
-  const narrow = castFloat(found, dtype, node.name);
-  return isNarrow && differences(expected, narrow, false, node.name) === undefined;
-}
-
-/** The bits of weights that are the nearest of evenly spaced numbers, also if that was before folding. */
-function bitsIn({ merged, role, expected, found }: Deviation, stateDict: StateDict): number | undefined {
-  if (found?.dtype !== "float32" || found.stored || found.data.length !== expected.values.length)
-    return undefined;
-  const data = found.data as Float32Array;
-  const [rows = 1] = found.shape.length > 1 ? found.shape : [];
-  const bits = bitsOfSteps(data, expected.values, rows);
-  const path = role === "weight" ? merged?.parameters.weight : undefined;
-  const own = path === undefined ? undefined : stateDict.get(path);
-  if (bits !== undefined || own?.data.length !== data.length) return bits;
-  const weight = toFloat32(own, path ?? "").data;
-  const size = data.length / rows;
-  const unscaled = new Float32Array(data.length);
-  for (let start = 0; start < data.length; start += size) {
-    let at = start;
-    for (let index = start; index < start + size; index++)
-      if (Math.abs(weight[index] as number) > Math.abs(weight[at] as number)) at = index;
-    const scale = (expected.values[at] as number) / (weight[at] as number);
-    for (let index = start; index < start + size; index++)
-      unscaled[index] = scale === 0 ? (weight[index] as number) : (data[index] as number) / scale;
-  }
-  return bitsOfSteps(unscaled, weight, rows);
-}
-
-/** How far from the nearest step a value may be, in steps. */
-const HALF = 0.5 + 2 ** -10;
-
-/** Whether values are the nearest of those that can be stored, and others could be. */
-function isStoredWide({ expected, found, is, problem }: Deviation): boolean {
-  const stored = found?.stored;
-  if (!found || !stored || stored.dtype === "float16") return problem === WIDE_STEPS && is(expected);
-  if (typeof storedWithin(expected.values, stored) !== "string") return false;
-  const data = valuesOf(found);
-  const end = stored.min + stored.scale * (stored.dtype === "uint8" ? 255 : 65_535);
-  const [least, most] = [Math.min(stored.min, end), Math.max(stored.min, end)];
-  const within = HALF * Math.abs(stored.scale);
-  return expected.values.every((value, index) => {
-    const nearest = Math.min(most, Math.max(least, value));
-    return Math.abs((data[index] as number) - nearest) <= within;
-  });
-}
-
-/** The difference of constants whose steps are wider than necessary. */
-export const WIDE_STEPS = "stored in steps that are larger than its range requires";
 
 /** The ε that a norm's products have instead: the one that its weights show, or another norm's. */
 function epsilonIn(deviations: readonly Deviation[], stateDict: StateDict): Relation["of"] {
@@ -394,37 +212,100 @@ function epsilonIn(deviations: readonly Deviation[], stateDict: StateDict): Rela
     return [...counts].toSorted(([, a], [, b]) => b - a).map(([epsilon]) => epsilon);
   });
   return (deviation) => {
-    const { node, isProduct } = deviation;
+    const { node, isProduct, role } = deviation;
     const { op } = node;
-    if (op.kind !== "batchNorm" || !isProduct) return undefined;
+    if (op.kind !== "batchNorm") return undefined;
+    if (role === "runningVar") return saidEpsilon(op.epsilon + commonDifference(deviation), op.epsilon);
+    if (!isProduct) return undefined;
     // Within its rounding, a norm's own may be another: that of most others is preferred.
     const epsilon = [...byCount().slice(0, MOST_EPSILONS), shown.get(node)].find(
       (each) =>
         each !== undefined &&
         isLike(deviation, deviation.with({ node: { ...node, op: { ...op, epsilon: each } } })),
     );
-    return epsilon === undefined ? undefined : `ε is ${epsilon}, not ${op.epsilon}`;
+    return saidEpsilon(epsilon, op.epsilon);
   };
+}
+
+/** Rounding alone may show an ε that differs by less, in logarithms. */
+const NEAR_EPSILON = 0.3;
+
+function saidEpsilon(epsilon: number | undefined, expected: number): string | undefined {
+  const shown = Number(epsilon?.toPrecision(2));
+  return Math.abs(Math.log(shown / expected)) > NEAR_EPSILON ? `ε is ${shown}, not ${expected}` : undefined;
+}
+
+/** What is added to all variances; 0 if that is not the same number. */
+function commonDifference({ expected: { values }, found }: Deviation): number {
+  const own = valuesOf(found);
+  if (own.length !== values.length || own.length < 2) return 0;
+  let at = 0;
+  for (const [index, value] of values.entries()) if (value < (values[at] as number)) at = index;
+  const difference = (own[at] as number) - (values[at] as number);
+  const isCommon = values.every(
+    (value, index) =>
+      Math.abs((own[index] as number) - value - difference) <= SAME_FACTOR * (value + difference),
+  );
+  return isCommon ? difference : 0;
 }
 
 /** How many of the ε that norms show are tried for each of them. */
 const MOST_EPSILONS = 4;
 
-function newStatistics(stateDict: StateDict): StateDict {
-  const filledWith = (tensor: Tensor, value: number): Tensor => ({
-    dtype: "float32",
-    shape: tensor.shape,
-    data: new Float32Array(tensor.data.length).fill(value),
+/** What the parameters of all batch norms may be instead. */
+const OTHER_NORMS: readonly (readonly [says: string, by: Readonly<Record<string, number | string>>])[] = [
+  ["the running means are 0", { running_mean: 0 }],
+  ["the running variances are 1", { running_var: 1 }],
+  [
+    "the running statistics are those of a new batch norm, mean 0 and variance 1",
+    { running_mean: 0, running_var: 1 },
+  ],
+  ["the biases of the batch norms are 0", { bias: 0 }],
+  ["the weights of the batch norms are 1", { weight: 1 }],
+  ["weights and biases of the batch norms are exchanged", { weight: "bias", bias: "weight" }],
+];
+
+function otherNorms(deviations: readonly Deviation[], stateDict: StateDict): readonly Relation[] {
+  const norms = new Set(
+    [...stateDict.keys()].flatMap((path) =>
+      path.endsWith(".running_var") ? [path.slice(0, path.lastIndexOf("."))] : [],
+    ),
+  );
+  const isNew = once(
+    () => new Set(deviations.flatMap(({ node, role }) => (role === "runningMean" ? [node] : []))),
+  );
+  return OTHER_NORMS.map(([says, by]) => {
+    const weights = once(() => withNorms(stateDict, norms, by));
+    return {
+      cause: "weights-other",
+      of: (deviation) => {
+        const { node, role, isProduct, is, with: of } = deviation;
+        if (node.op.kind !== "batchNorm") return undefined;
+        // Of norms that are kept, both statistics differ.
+        if (!isProduct && role === "runningVar" && "running_mean" in by && !isNew().has(node))
+          return undefined;
+        if (!isProduct && role === "runningMean" && "running_var" in by && !isUniform(deviation))
+          return undefined;
+        return is(of({ stateDict: weights() })) ? says : undefined;
+      },
+    };
   });
+}
+
+function withNorms(
+  stateDict: StateDict,
+  norms: ReadonlySet<string>,
+  by: Readonly<Record<string, number | string>>,
+): StateDict {
   return new Map(
-    [...stateDict].map(([path, tensor]) => [
-      path,
-      path.endsWith(".running_mean")
-        ? filledWith(tensor, 0)
-        : path.endsWith(".running_var")
-          ? filledWith(tensor, 1)
-          : tensor,
-    ]),
+    [...stateDict].map(([path, tensor]) => {
+      const at = path.lastIndexOf(".");
+      const [module, other] = [path.slice(0, at), by[path.slice(at + 1)]];
+      if (other === undefined || !norms.has(module)) return [path, tensor];
+      if (typeof other === "string") return [path, stateDict.get(`${module}.${other}`) ?? tensor];
+      const data = new Float32Array(tensor.data.length).fill(other);
+      return [path, { dtype: "float32", shape: tensor.shape, data }];
+    }),
   );
 }
 

@@ -68,41 +68,34 @@ const MAX_MEAN = (channels: number): number => 0.25 + 6 / Math.sqrt(channels);
 const MAX_RMS = (channels: number): number => 1.15 + 2 / Math.sqrt(channels);
 const MAX_RMS_OF_LAYER = (channels: number): number => 1.25 + 2 / Math.sqrt(channels);
 
-/** Reports constants whose errors rounding does not explain: one fault, and the layers that have it. */
-export function unlikelyRounding(all: readonly HalfFolding[]): {
-  readonly faults: readonly Fault[];
-  readonly ofOneCause?: ReadonlySet<string>;
-} {
+/** Reports constants whose errors rounding does not explain. */
+export function unlikelyRounding(all: readonly HalfFolding[]): readonly Fault[] {
   const [first] = all;
-  if (!first) return { faults: [] };
-  const report = (at: readonly HalfFolding[], difference: string): ReturnType<typeof unlikelyRounding> => {
-    const text = `the folded weights ${difference}, which rounding does not explain`;
-    return {
-      faults: at.slice(0, 1).map(({ layer }) => layerFault(layer, "weights", null, text)),
-      ofOneCause: new Set(at.map(({ layer }) => layer.name)),
-    };
-  };
+  if (!first) return [];
+  const report = (layer: LayerNode, difference: string): readonly Fault[] => [
+    layerFault(layer, "weights", null, `the folded weights ${difference}, which rounding does not explain`),
+  ];
   const scales = all.flatMap((folding) => folding.scales);
   const mean = scales.reduce((sum, scale) => sum + scale, 0) / scales.length;
   if (Math.abs(mean) > first.unit * MAX_MEAN(scales.length))
-    return report(all, `are on average ${(1 + mean).toPrecision(6)} times the checkpoint's products`);
-  const rmsOf = (at: readonly HalfFolding[]): number =>
-    Math.sqrt(sumOf(at, "squares") / Math.max(1, sumOf(at, "count")));
-  const isWide = (at: readonly HalfFolding[]): boolean => rmsOf(at) > MAX_RMS(sumOf(at, "channels"));
-  const wide = all.filter((each) => rmsOf([each]) > MAX_RMS_OF_LAYER(each.channels));
-  const others = all.filter((each) => !wide.includes(each));
-  // A few layers may be all that is wrong; or each is hardly too far off, but all of them are.
-  const found = isWide(others) || (wide.length === 0 && isWide(all)) ? all : wide;
-  return found.length > 0
+    return report(first.layer, `are on average ${(1 + mean).toPrecision(6)} times the checkpoint's products`);
+  const rms = ({ squares, count }: Pick<HalfFolding, "squares" | "count">): number =>
+    Math.sqrt(squares / count);
+  const whole = {
+    ...first,
+    squares: all.reduce((sum, { squares }) => sum + squares, 0),
+    count: all.reduce((sum, { count }) => sum + count, 0),
+    channels: all.reduce((sum, { channels }) => sum + channels, 0),
+  };
+  const wide =
+    all.find((folding) => rms(folding) > MAX_RMS_OF_LAYER(folding.channels)) ??
+    (rms(whole) > MAX_RMS(whole.channels) ? whole : undefined);
+  return wide
     ? report(
-        found,
-        `differ from the checkpoint's products by ${rmsOf(found).toPrecision(2)} roundings on average`,
+        wide.layer,
+        `differ from the checkpoint's products by ${rms(wide).toPrecision(2)} roundings on average`,
       )
-    : { faults: [] };
-}
-
-function sumOf(all: readonly HalfFolding[], key: "squares" | "count" | "channels"): number {
-  return all.reduce((sum, each) => sum + each[key], 0);
+    : [];
 }
 
 /**
@@ -154,9 +147,18 @@ export function rounding(dtype: HalfDType): (tensor: Tensor) => Tensor {
 
 /** Drops the last bits of float32, as processors do for products in TF32. */
 export function truncated(bits: number): (tensor: Tensor) => Tensor {
+  return withWords((word) => (word >> bits) << bits);
+}
+
+/** Rounds to float32 numbers without the last bits, and those between two away from 0, as conversions to TF32 do. */
+export function nearest(bits: number): (tensor: Tensor) => Tensor {
+  return withWords((word) => ((word + (1 << (bits - 1))) >> bits) << bits);
+}
+
+function withWords(change: (word: number) => number): (tensor: Tensor) => Tensor {
   return (tensor) => {
     const { shape, data } = toFloat32(tensor, "constant");
-    const words = new Int32Array(data.slice().buffer).map((word) => (word >> bits) << bits);
+    const words = new Int32Array(data.slice().buffer).map(change);
     return { dtype: "float32", shape, data: new Float32Array(words.buffer) };
   };
 }

@@ -1,5 +1,4 @@
 import { describe, expect, it } from "vitest";
-import { expand } from "../../../src/arch/index.js";
 import { lowerToTfjsLayers } from "../../../src/convert/export/tfjs-layers-model.js";
 import {
   int,
@@ -168,22 +167,6 @@ describe("behind the network", () => {
       expect(faults[0]?.explanation).toContain("found MatMul between the layer and the output");
     },
   );
-
-  it("a classifier of other classes in the checkpoint is none, unless its results are outputs", async () => {
-    const { spec, stateDict } = checkpoint;
-    const classes = 1 + (spec.head?.classes ?? 0);
-    const other = { ...spec, head: { classes, loss: "softmax" } } as const;
-    const head = new Map(stateDict)
-      .set("classifier.weight", floats(...Array<number>(classes * FEATURES).fill(0)))
-      .set("classifier.bias", floats(...Array<number>(classes).fill(0)));
-    const [weight] = [head.get("classifier.weight")];
-    if (weight) head.set("classifier.weight", { ...weight, shape: [classes, FEATURES] });
-    const reference = openReference({ ...checkpoint, spec: other, graph: expand(other), stateDict: head });
-    expect(await report(HONEST, {}, reference)).toMatchObject({ passed: true, faults: [] });
-    await expect(report(convert(checkpoint, { output: "both" }), {}, reference)).rejects.toMatchObject({
-      problem: { code: "spec" },
-    });
-  });
 
   it("the same operator before several outputs is one", async () => {
     const halved = rewriteOnnx(HONEST, (model) => {
