@@ -14,7 +14,7 @@ import { type GraphMatch, type MatchOptions, matchGraph } from "../import/match.
 import { isBlocked } from "../import/nchwc.js";
 import { imageShape } from "../import/normalise.js";
 import { describePreprocess } from "../import/preprocess.js";
-import { matchTfjs, translateTfjs } from "../import/tfjs/translate.js";
+import { graphOutputs, matchTfjs, translateTfjs } from "../import/tfjs/translate.js";
 import { type Checkpoint, expectOwnName, isWeightsArchive, openCheckpoint } from "./checkpoint.js";
 
 /** A file that may be open already. */
@@ -213,9 +213,8 @@ function runNotes(model: TfjsModel): readonly string[] {
 export function isBeyondWasm(model: TfjsModel): boolean {
   if (model.format !== "graph-model") return false;
   const nodes = new Map(model.nodes.map((node) => [node.name, node]));
-  const names = [...model.signature.outputs.values()].map(({ name }) => nodeOf(name));
   // Names that are added in the loop are visited too.
-  const needed = new Set(names);
+  const needed = new Set(graphOutputs(model).map(nodeOf));
   for (const name of needed) {
     const { op = "", inputs = [] } = nodes.get(name) ?? {};
     const rank = model.weights.get(nodeOf(inputs[2] ?? ""))?.tensor.shape.length ?? 1;

@@ -81,8 +81,13 @@ function translateGraph(model: TfjsGraphModel, subject: string): OnnxModel {
     else if (node.op === "Placeholder") inputs.push(inputValue(node, signature));
     else translateNode(draft, node, later.get(node.name) ?? []);
   }
+  return modelOf(draft, inputs, graphOutputs(model), aboutTfjs(model));
+}
+
+/** The values that a program receives: those of the signature, or if it has none, of the nodes that no other reads. */
+export function graphOutputs({ nodes, signature }: TfjsGraphModel): readonly string[] {
   const declared = [...signature.outputs.values()].map(({ name }) => valueName(name));
-  return modelOf(draft, inputs, declared.length > 0 ? declared : unread(nodes), aboutTfjs(model));
+  return declared.length > 0 ? declared : unread(nodes);
 }
 
 /** For each node, the names of its later outputs that are read. */
