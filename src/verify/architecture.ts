@@ -42,6 +42,7 @@ export function architectureOf(candidate: NamedFile, reference: NamedFile): Laye
   expectSameNetwork(
     { name: candidate.name, spec: stated ?? specOf(candidate.file) },
     { name: reference.name, spec: specOf(reference.file) },
+    candidate.file.kind === "checkpoint" && reference.file.kind === "checkpoint",
   );
   if (checkpoint) {
     if (stated) expectSameSpec(stated, checkpoint.spec, candidate.name);
@@ -58,6 +59,11 @@ function shownSpec(file: OpenFile): OsnetSpec | undefined {
   if (file.kind !== "checkpoint") return undefined;
   const { spec } = file.checkpoint;
   return spec.pooling === "avg" && spec.gate.activation === "sigmoid" ? undefined : spec;
+}
+
+/** A checkpoint's network with another's choices where weights do not show them, or are not compared. */
+function withUnseen(spec: OsnetSpec, { pooling, gate, head }: OsnetSpec): OsnetSpec {
+  return { ...spec, pooling, gate: { ...spec.gate, activation: gate.activation }, head };
 }
 
 /** The module names of a recording: `conv2.0.conv2.1.layers` and `pool2`, or `conv2.0.conv2b` and `conv2.2`. */
@@ -108,11 +114,17 @@ interface NamedSpec {
 
 /**
  * A comparison with another model's weights, the most common mistake, gets one sentence instead of a fault at every
- * layer. A graph with one different operator is not another network: only published variants of other widths count.
+ * layer. A graph with one different operator is not another network: only published variants of other widths count. Of two checkpoints,
+ * one is run as the other's network, which would leave out whatever else it has: any difference counts.
  */
-function expectSameNetwork(candidate: NamedSpec, reference: NamedSpec): void {
-  if (!candidate.spec || !reference.spec || !areOthers(candidate.spec, reference.spec)) return;
-  const [own, wanted] = tellApart(candidate.spec, reference.spec);
+function expectSameNetwork(candidate: NamedSpec, reference: NamedSpec, areCheckpoints: boolean): void {
+  if (!candidate.spec || !reference.spec) return;
+  const spec = areCheckpoints ? withUnseen(candidate.spec, reference.spec) : candidate.spec;
+  const isOther = areCheckpoints
+    ? differingKeys(spec, reference.spec).length > 0
+    : areOthers(spec, reference.spec);
+  if (!isOther) return;
+  const [own, wanted] = tellApart(spec, reference.spec);
   throw new InputError({
     code: "spec",
     subject: `${candidate.name} against ${reference.name}`,
@@ -158,7 +170,7 @@ function tellApart(one: OsnetSpec, other: OsnetSpec): readonly [string, string] 
   );
   const more = (spec: OsnetSpec): string =>
     differing.map((key) => `${key} ${JSON.stringify(spec[key])}`).join(", ");
-  return [`${a} of ${more(one)}`, `${b} of ${more(other)}`];
+  return [`${a} with ${more(one)}`, `${b} with ${more(other)}`];
 }
 
 /** Choices that a state dict does not show, so only the user knows how the reference was trained. */
@@ -172,15 +184,18 @@ function isUnseen(key: keyof OsnetSpec, stated: OsnetSpec, identified: OsnetSpec
   return key === "head" && stated.head?.classes === identified.head?.classes;
 }
 
+function differingKeys(one: OsnetSpec, other: OsnetSpec): readonly (keyof OsnetSpec)[] {
+  return (Object.keys(other) as (keyof OsnetSpec)[]).filter(
+    (key) => JSON.stringify(one[key]) !== JSON.stringify(other[key]),
+  );
+}
+
 /** Names the first differences between a candidate's own description and the checkpoint's. */
 function expectSameSpec(stated: OsnetSpec, identified: OsnetSpec, subject: string): void {
   // A model of embeddings does not contain the classifier, so weights imported from it lack one.
   const heads = [stated.head, identified.head];
   const withoutHead = heads.includes(null) && heads.every((head) => head?.loss !== "sigmoid");
-  const keys = (Object.keys(identified) as (keyof OsnetSpec)[]).filter(
-    (key) =>
-      JSON.stringify(stated[key]) !== JSON.stringify(identified[key]) && !(key === "head" && withoutHead),
-  );
+  const keys = differingKeys(stated, identified).filter((key) => !(key === "head" && withoutHead));
   if (keys.length === 0) return;
   const show = (spec: OsnetSpec): string =>
     keys.map((key) => `${key} ${key === "stages" ? "of its own" : JSON.stringify(spec[key])}`).join(", ");

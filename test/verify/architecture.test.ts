@@ -22,9 +22,6 @@ it("instance norms in all of a family's places are another network, in any width
       problem: expect.objectContaining({ code: "spec", subject: "ibn against plain" }),
     }),
   );
-  // A norm in one place may be a fault.
-  const stem = { ...plain, stem: ibn.stem };
-  expect(() => architectureOf(file("stem", stem), file("plain", plain))).not.toThrow();
 });
 
 it("a candidate whose modules show other gates than the reference has is another network", () => {
@@ -42,4 +39,36 @@ it("a candidate whose modules show other gates than the reference has is another
   expect(architectureOf(file("relu"), file("relu"))).toBe(checkpoint.graph);
   // Weights alone do not show it.
   expect(architectureOf(file("sigmoid"), file("relu"))).toBe(checkpoint.graph);
+});
+
+it("of two checkpoints, what one has and the other lacks is another network, and not left out", () => {
+  const checkpoint = tinyCheckpoint("block");
+  const { spec } = checkpoint;
+  const file = (name: string, spec: OsnetSpec): { name: string; file: OpenFile } => ({
+    name,
+    file: { kind: "checkpoint", format: "pth", checkpoint: { ...checkpoint, spec } },
+  });
+  const streams = spec.stages.map((stage) => ({
+    ...stage,
+    blocks: stage.blocks.map((block) => ({ ...block, streams: block.streams + 1 })),
+  }));
+  const others: readonly OsnetSpec[] = [
+    { ...spec, embedding: [...spec.embedding, 8] },
+    { ...spec, embedding: [] },
+    { ...spec, stem: { ...spec.stem, norm: "instance" } },
+    { ...spec, stages: streams },
+  ];
+  for (const other of others)
+    for (const [one, two] of [
+      [other, spec],
+      [spec, other],
+    ] as const)
+      expect(() => architectureOf(file("a", one), file("b", two))).toThrow(
+        expect.objectContaining({
+          problem: expect.objectContaining({ code: "spec", subject: "a against b" }),
+        }),
+      );
+  // Its classifier may be of another set.
+  const head = spec.head && { ...spec.head, classes: 99 };
+  expect(architectureOf(file("a", { ...spec, head }), file("b", spec))).toBe(checkpoint.graph);
 });
