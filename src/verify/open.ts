@@ -9,7 +9,7 @@ import {
   type SourceFile,
 } from "../convert/open/open-file.js";
 import { InputError } from "../core/errors.js";
-import type { Shape } from "../core/tensor.js";
+import { formatShape, type Shape } from "../core/tensor.js";
 import { isHalf } from "../core/tensor-cast.js";
 import { architectureOf } from "./architecture.js";
 import type { BackendName } from "./backends/backend.js";
@@ -116,6 +116,7 @@ async function openSides(
     fixed,
     options,
   );
+  if (recordings.length > 0) expectTaken(images.shape, both, `${candidate.name} against ${reference.name}`);
   const { jobs, startsThreads = false } = options;
   const job = { graph, images, ...(jobs === undefined ? {} : { jobs }) };
   const threads = startsThreads && comparable.kind === "checkpoint" ? await begin(job) : undefined;
@@ -208,13 +209,26 @@ function sharedShape(candidate: NamedFile, reference: NamedFile): readonly (numb
   const shape = [0, 1, 2, 3].map((axis) => own?.[axis] ?? other?.[axis]);
   const differs = shape.some((size, axis) => other?.[axis] !== undefined && other[axis] !== size);
   if (!differs) return shape;
-  const inWords = (sizes: readonly (number | undefined)[] = []): string =>
-    `[${[0, 1, 2, 3].map((axis) => sizes[axis] ?? "any").join(", ")}]`;
   throw new InputError({
     code: "argument",
     subject: `${candidate.name} against ${reference.name}`,
-    found: `the models take images of different shapes, ${inWords(own)} and ${inWords(other)}`,
+    found: `the models take images of different shapes, ${shapeInWords(own)} and ${shapeInWords(other)}`,
     remedy: "convert one of them to the other's size, or use the checkpoint as the reference",
+  });
+}
+
+function shapeInWords(sizes: readonly (number | undefined)[] = []): string {
+  return `[${[0, 1, 2, 3].map((axis) => sizes[axis] ?? "any").join(", ")}]`;
+}
+
+/** A model must take a recording's images. */
+function expectTaken(images: Shape, taken: readonly (number | undefined)[], subject: string): void {
+  if (images.every((size, axis) => taken[axis] === undefined || taken[axis] === size)) return;
+  throw new InputError({
+    code: "argument",
+    subject,
+    found: `the recording has images ${formatShape(images)}, but the model takes ${shapeInWords(taken)}`,
+    remedy: "convert the model to that size, or record it with images of the model's",
   });
 }
 

@@ -104,6 +104,13 @@ describe("openVerification", () => {
     ).rejects.toThrow("images: an .npy file has its own images;");
   });
 
+  it("refuses a recording of images that the model does not take", async () => {
+    const model = { name: "m.onnx", bytes: convert(checkpoint, { size: { height: 128, width: 64 } }) };
+    await expect(openVerification(model, RECORDING)).rejects.toThrow(
+      /: the recording has images \[1, 3, 64, 32\], but the model takes \[any, 3, 128, 64\]; convert/,
+    );
+  });
+
   it("believes the checkpoint, not what a model says of itself", async () => {
     const { spec } = checkpoint;
     const lying = {
