@@ -9,7 +9,7 @@ import {
   type SourceFile,
 } from "../convert/open/open-file.js";
 import { InputError } from "../core/errors.js";
-import { formatShape, type Shape } from "../core/tensor.js";
+import { formatShape, type Shape, type StateDict } from "../core/tensor.js";
 import { isHalf } from "../core/tensor-cast.js";
 import { architectureOf } from "./architecture.js";
 import type { BackendName } from "./backends/backend.js";
@@ -31,8 +31,14 @@ import { type ImageOptions, imagesFor } from "./inputs/choose-images.js";
 import { beginThreads, endThreads } from "./judge/threads.js";
 import { expectSound, liftedFile, withFactors } from "./open-model-reference.js";
 import type { Party } from "./outcome/report.js";
-import { compareWeights } from "./weights/compare-weights.js";
-import { hasShifts, isImported, quantizedWeights, storedStateDict } from "./weights/located.js";
+import { compareWeights, type WeightsComparison } from "./weights/compare-weights.js";
+import {
+  hasShifts,
+  isImported,
+  locatedInCheckpoint,
+  quantizedWeights,
+  storedStateDict,
+} from "./weights/located.js";
 
 /** How both sides of a verification are opened: files, images, and which input and output count. */
 export interface OpenOptions extends FileOptions, ImageOptions, InterfaceOptions {
@@ -168,7 +174,13 @@ async function openSides(
       : { ownParameters: () => checkpointOf(candidateFile, graph.spec)?.stateDict }),
     ...(unread.length > 0 ? { unread } : {}),
     ...(referenceFile.kind === "checkpoint"
-      ? compareConstants(side, referenceFile.checkpoint, against, isLifted)
+      ? compareConstants(
+          side,
+          referenceFile.checkpoint,
+          against,
+          isLifted,
+          () => checkpointOf(candidateFile, graph.spec)?.stateDict,
+        )
       : {}),
   };
 }
@@ -261,9 +273,12 @@ function compareConstants(
   { stateDict }: Checkpoint,
   reference: Side,
   isLifted: boolean,
+  own: () => StateDict | undefined,
 ): Partial<Verification> {
   if (!located) return {};
-  const weights = compareWeights(located, stateDict, { results, isLifted });
+  const compared = compareWeights(located, stateDict, { results, isLifted });
+  const weights =
+    isLifted && !located.isExact ? byProducts(compared, located.graph, stateDict, own, results) : compared;
   const summary = document?.format === "tfjs" ? quantizedWeights(document.model) : undefined;
   if (!summary && !weights.isOfOwn) return { weights };
   const stored = storedStateDict(located, stateDict, results);
@@ -276,6 +291,29 @@ function compareConstants(
     reference: { ...reference, backend: referenceBackend(located.graph, stored) },
     quantized: { summary, original: reference.backend },
   };
+}
+
+/**
+ * The faults of constants by the products of layers and batch norms, where the reference has only these: factors that are not its own say
+ * nothing. The same comparison if the candidate has products, too, or its factors cannot be imported.
+ */
+function byProducts(
+  weights: WeightsComparison,
+  graph: LayerGraph,
+  reference: StateDict,
+  own: () => StateDict | undefined,
+  results: readonly string[],
+): WeightsComparison {
+  if (weights.faults.length === 0 || weights.result.folded > 0 || !isImported(graph, reference))
+    return weights;
+  const stateDict = own();
+  if (!stateDict) return weights;
+  const located = locatedInCheckpoint(graph, stateDict, reference);
+  const { faults, ofOneCause = [] } = compareWeights(located, reference, { results, isLifted: true });
+  // The reference's layers are not the candidate's before their norms.
+  return faults.length > 0
+    ? { result: weights.result, faults, ofOneCause: new Set([...ofOneCause, ...located.absorbed]) }
+    : weights;
 }
 
 /** A requested backend that does not run the candidate is an error. */

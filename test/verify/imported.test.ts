@@ -113,3 +113,27 @@ describe.each(["float16", "bfloat16"] as const)("an imported checkpoint in %s", 
     }
   });
 });
+
+describe("a file with its own batch norms against a folded model in fewer bits", () => {
+  it.each(["float16", "bfloat16"] as const)("is one fault: %s", async (dtype) => {
+    const half = onnx(
+      "half",
+      rewriteOnnx(convert(original), (model) => {
+        const initializers = [...model.graph.initializers].map(
+          ([name, tensor]) =>
+            [
+              name,
+              isDType(tensor, "float32") ? toFloat32(castFloat(tensor, dtype, name), name) : tensor,
+            ] as const,
+        );
+        return { ...model, graph: { ...model.graph, initializers: new Map(initializers) } };
+      }),
+    );
+    const unfolded = onnx("unfolded", convert(original, { fold: false }));
+    const { faults } = await verify(await openVerification(unfolded, half, { size: SMALL }));
+    expect(faults).toMatchObject([{ kind: "weights", cause: "weights-rounded" }]);
+    expect(faults[0]?.explanation).toContain(
+      `the reference's weights are the candidate's, rounded to ${dtype}`,
+    );
+  });
+});

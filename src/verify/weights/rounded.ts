@@ -243,7 +243,7 @@ function decimals({ expected: { values }, found }: Constant): number | undefined
 /** Whether the reference has its values in fewer bits, and the candidate the ones that were rounded to them. */
 function isReferenceIn(dtype: (typeof NARROW)[number], deviation: Deviation, stateDict: StateDict): boolean {
   const { node, merged, role, isProduct, expected, found } = deviation;
-  if (found?.dtype !== "float32" || found.stored) return false;
+  if (!found || found.stored || (found.dtype !== "float32" && found.dtype !== dtype)) return false;
   // Of several equal values, such as those of a new layer, all numbers near them are rounded to them.
   if (expected.values.length > 1 && areEqual(expected.values)) return false;
   const paths = isProduct
@@ -253,11 +253,12 @@ function isReferenceIn(dtype: (typeof NARROW)[number], deviation: Deviation, sta
     tensor === undefined || inType(tensor, dtype) !== undefined;
   // A model as the reference has products only.
   const isNarrow =
-    paths.every((path) => fits(stateDict.get(path))) || fits({ ...found, data: expected.values });
+    paths.every((path) => fits(stateDict.get(path))) ||
+    fits({ dtype: "float32", shape: found.shape, data: expected.values });
   const before = beforeFolding({ ...deviation, found, expected }, stateDict);
   if (before && !isNarrow) return isWeightIn(dtype, before);
   // Within the rounding of folding in that type, also where the file's own constants are exact.
-  const narrow = castFloat(found, dtype, node.name);
+  const narrow = found.dtype === dtype ? found : castFloat(found, dtype, node.name);
   return isNarrow && differences(expected, narrow, false, node.name) === undefined;
 }
 
