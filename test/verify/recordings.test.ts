@@ -89,6 +89,18 @@ describe("a recording of another training is one fault", () => {
     if (turn % 2 === 0) await expectOneFault(model, other);
   });
 
+  it("of a network some of whose layers have far smaller values", async () => {
+    const trained = ofAnotherTraining(checkpoint);
+    const stateDict = new Map(
+      [...trained.stateDict].map(([path, tensor]) =>
+        isDType(tensor, "float32") && /conv2(a|[bc]\.\d)\.conv1\.weight$/.test(path)
+          ? [path, { ...tensor, data: tensor.data.map((value) => value / 500) }]
+          : [path, tensor],
+      ),
+    );
+    await expectOneFault(recorded({ ...trained, stateDict }), openReference(checkpoint));
+  });
+
   it.each(["nas block", "attribute block"] as const)(
     "of %s, of which all without weights is said to be right",
     async (family) => {

@@ -86,9 +86,10 @@ const MAX_OTHERWISE = 0.125;
 
 /**
  * Minimum error of values computed with other weights, as a share of the layer's largest: smaller ones may be rounded
- * weights.
+ * weights. Not all of them reach it, since the largest is the reference network's, whose values may be far larger.
  */
 const OTHER_VALUES = 0.02;
+const MAX_NEAR = 0.25;
 
 /** Minimum number of layers with weights whose inputs are recorded too, for a finding about weights only. */
 const MIN_SHOWN = 8;
@@ -119,10 +120,12 @@ export function ofOtherWeights(
   const [first] = off;
   const otherwise = off.filter(({ layer }) => {
     const cause = explanations.get(layer.name)?.cause;
-    return (cause !== undefined && !OF_WEIGHTS.has(cause)) || !isFar(results.get(layer.name));
+    return cause !== undefined && !OF_WEIGHTS.has(cause);
   });
+  const near = off.filter(({ layer }) => !isFar(results.get(layer.name)));
   if (!first || off.length < MIN_GROUPS || off.length < MIN_OFF * weighted.length) return undefined;
-  if (otherwise.length > MAX_OTHERWISE * off.length || others.some(isOff)) return undefined;
+  if (otherwise.length > MAX_OTHERWISE * off.length || near.length > MAX_NEAR * off.length) return undefined;
+  if (others.some(isOff)) return undefined;
   const alone = weighted.filter(({ nodes }) => nodes.length === 1).length;
   const count = `${off.length} of ${weighted.length} ${alone < MIN_SHOWN ? "recorded parts" : "layers"} with weights differ on their own inputs`;
   const margins = off.map(({ layer }) => results.get(layer.name)?.margin ?? Infinity);
