@@ -237,15 +237,17 @@ function byKind(deviations: readonly Deviation[]): ReadonlyMap<string, readonly 
   return kinds;
 }
 
-/** How far constants are off, as a share of their size, or of that of most. */
+/** How far constants are off, as a share of their size. A constant smaller than most of its kind counts as being of their size, except for weights. */
 function changesOf(all: readonly Deviation[]): readonly number[] {
   const sizes = all.map(({ expected }) => rms(expected.values));
   const least = median(sizes);
   return all.map(({ expected: { values }, found }, index) => {
     const own = valuesOf(found);
-    return own.length === values.length
-      ? rms(differenceOf(values, own)) / Math.max(sizes[index] as number, least)
-      : Infinity;
+    const size = Math.max(
+      sizes[index] as number,
+      isOfProducts(all[index] as Deviation) ? SMALL * least : least,
+    );
+    return own.length === values.length ? rms(differenceOf(values, own)) / size : Infinity;
   });
 }
 
