@@ -212,14 +212,16 @@ async function digestOf(file: NamedBytes, opened: OpenFile): Promise<string> {
 /** The default tolerance if there is no checkpoint to recompute layers from. */
 export const DEFAULT_TOLERANCE: RelativeTolerance = { rule: "relative-to-max", value: 1e-4 };
 
-/** The same for candidates in half precision, whose rounding adds up from layer to layer. */
-const HALF_TOLERANCE: Readonly<Partial<Record<FloatDType, number>>> = { float16: 2 ** -5, bfloat16: 2 ** -2 };
+/**
+ * The same for a model in float16, whose rounding adds up from layer to layer. A checkpoint's does not: it is run in float64,
+ * whatever its weights are stored in.
+ */
+const FLOAT16_TOLERANCE: RelativeTolerance = { rule: "relative-to-max", value: 2 ** -5 };
 
 /** The tolerance of a verification that states none. */
 export function usualTolerance({ candidate, parameters }: Verification): Tolerance {
   if (parameters) return DERIVED_BOUNDS;
-  const value = HALF_TOLERANCE[candidate.precision ?? "float32"];
-  return value === undefined ? DEFAULT_TOLERANCE : { rule: "relative-to-max", value };
+  return candidate.program && candidate.precision === "float16" ? FLOAT16_TOLERANCE : DEFAULT_TOLERANCE;
 }
 
 /** `--tolerance auto`. */
@@ -259,7 +261,7 @@ export interface Verification {
   readonly source?: { readonly program: Program; readonly batch?: number; readonly isHalf?: boolean };
   /** The source of the images, for the report: `seed:0`, a file, `recorded`. */
   readonly imagesSource: string;
-  /** Default: derived bounds if `parameters` are given, else `DEFAULT_TOLERANCE`, or more for a candidate in half precision. */
+  /** Default: derived bounds if `parameters` are given, else `DEFAULT_TOLERANCE`, or more for a model in float16. */
   readonly tolerance?: Tolerance;
   /** The checkpoint, used to recompute layers for derived bounds. */
   readonly parameters?: StateDict;
