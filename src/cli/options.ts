@@ -109,9 +109,12 @@ export function size<W extends string = never>(option: string, ...words: readonl
   return (text) => {
     const word = words.find((candidate) => candidate === text);
     if (word !== undefined) return word;
-    const [, height, width] = /^(\d{1,4})x(\d{1,4})$/.exec(text)?.map(Number) ?? [];
+    const [, height, width] = /^(\d+)x(\d+)$/.exec(text)?.map(Number) ?? [];
     if (height && width && height <= MAX_SIDE && width <= MAX_SIDE) return { height, width };
-    const expected = alternatives(["HEIGHTxWIDTH in pixels", ...words]);
+    const expected =
+      height && width
+        ? `at most ${MAX_SIDE} pixels per side`
+        : alternatives(["HEIGHTxWIDTH in pixels", ...words]);
     throw badValue(option, text, expected, "use a value such as 256x128");
   };
 }

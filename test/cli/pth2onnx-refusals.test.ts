@@ -191,7 +191,14 @@ describe("an option that cannot be", () => {
     ],
     ["--size abc", `--size: found "abc", ${size}`],
     ["--size 0x0", `--size: found "0x0", ${size}`],
-    ["--size 9000x9000", `--size: found "9000x9000", ${size}`],
+    [
+      "--size 9000x9000",
+      '--size: found "9000x9000", expected at most 8192 pixels per side; use a value such as 256x128',
+    ],
+    [
+      "--size 100000x100000",
+      '--size: found "100000x100000", expected at most 8192 pixels per side; use a value such as 256x128',
+    ],
     ["--batch 0", '--batch: found "0", expected a whole number of at least 1 or dynamic; correct the value'],
     [
       "--batch 1.5",
