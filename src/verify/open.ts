@@ -144,6 +144,7 @@ async function openSides(
           inputOrder: "own",
         })
       : undefined;
+  const ownParameters = (): StateDict | undefined => checkpointOf(candidateFile, graph.spec)?.stateDict;
   const made = source && options.source && sourceOf(options.source, source, graph, images.shape, party);
   if (model) expectSound(model);
   const sides = [["candidate", candidateFile] as const, ["reference", referenceFile] as const];
@@ -171,16 +172,10 @@ async function openSides(
       : {}),
     ...(referenceFile.kind === "checkpoint"
       ? { parameters: referenceFile.checkpoint.stateDict }
-      : { ownParameters: () => checkpointOf(candidateFile, graph.spec)?.stateDict }),
+      : { ownParameters }),
     ...(unread.length > 0 ? { unread } : {}),
     ...(referenceFile.kind === "checkpoint"
-      ? compareConstants(
-          side,
-          referenceFile.checkpoint,
-          against,
-          isLifted,
-          () => checkpointOf(candidateFile, graph.spec)?.stateDict,
-        )
+      ? compareConstants(side, referenceFile.checkpoint, against, isLifted, ownParameters)
       : {}),
   };
 }

@@ -76,10 +76,10 @@ export function locatedInCheckpoint(
   const layers = new Map(graph.nodes.map((node) => [node.name, node]));
   const products = new Map<string, ReadonlyMap<ParameterRole, StoredTensor>>();
   const absorbed = new Set<string>();
-  for (const { foldedBatchNorm, name, parameters } of foldBatchNorm(graph).nodes) {
-    const [layer, norm] = [layers.get(foldedBatchNorm?.from ?? ""), layers.get(name)];
-    const weight = stateDict.get(parameters.weight ?? "");
-    if (!layer || !norm || !weight) continue;
+  for (const [from, norm] of foldedNorms(graph)) {
+    const layer = layers.get(from);
+    const weight = stateDict.get(layer?.parameters.weight ?? "");
+    if (!layer || !weight) continue;
     const isOwn = isShift(norm, stateDict);
     if (!isOwn && !isShift(norm, reference)) continue;
     absorbed.add(layer.name);
@@ -90,11 +90,11 @@ export function locatedInCheckpoint(
     }
     // What is only shifted is compared as it is stored, which may be in half precision.
     if (isOwn) product.set("weight", weight);
-    const biases = [parameters.bias, norm.parameters.bias]
+    const biases = [layer.parameters.bias, norm.parameters.bias]
       .flatMap((path) => stateDict.get(path ?? "") ?? [])
-      .filter((bias) => toReal(bias, name).data.some((value) => value !== 0));
+      .filter((bias) => toReal(bias, norm.name).data.some((value) => value !== 0));
     if (isOwn && biases.length === 1) product.set("bias", biases[0] as Tensor);
-    products.set(name, product);
+    products.set(norm.name, product);
   }
   return {
     graph,

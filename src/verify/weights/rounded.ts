@@ -240,15 +240,20 @@ function decimals({ expected: { values }, found }: Constant): number | undefined
   return undefined;
 }
 
+/** The checkpoint's parameters that a constant is made of. */
+function pathsOf({ node, merged, role, isProduct }: Deviation): readonly string[] {
+  return isProduct
+    ? [...Object.values(node.parameters), ...Object.values(merged?.parameters ?? {})]
+    : [node.parameters[role] ?? ""];
+}
+
 /** Whether the reference has its values in fewer bits, and the candidate the ones that were rounded to them. */
 function isReferenceIn(dtype: (typeof NARROW)[number], deviation: Deviation, stateDict: StateDict): boolean {
-  const { node, merged, role, isProduct, expected, found } = deviation;
+  const { node, expected, found } = deviation;
   if (!found || found.stored || (found.dtype !== "float32" && found.dtype !== dtype)) return false;
   // Of several equal values, such as those of a new layer, all numbers near them are rounded to them.
   if (expected.values.length > 1 && areEqual(expected.values)) return false;
-  const paths = isProduct
-    ? [...Object.values(node.parameters), ...Object.values(merged?.parameters ?? {})]
-    : [node.parameters[role] ?? ""];
+  const paths = pathsOf(deviation);
   const fits = (tensor: Tensor | undefined): boolean =>
     tensor === undefined || inType(tensor, dtype) !== undefined;
   // A model as the reference has products only.
@@ -275,17 +280,12 @@ function isWeightIn(dtype: (typeof NARROW)[number], { expected: { values }, foun
 }
 
 /** The significant bits of the reference's values, if the candidate's are what was rounded to them, within what folding makes of that. */
-function bitsOfReference(
-  { node, merged, role, isProduct, expected, found }: Deviation,
-  stateDict: StateDict,
-): number | undefined {
+function bitsOfReference(deviation: Deviation, stateDict: StateDict): number | undefined {
+  const { expected, found } = deviation;
   if (found?.dtype !== "float32" || found.stored || found.data.length !== expected.values.length)
     return undefined;
-  const paths = isProduct
-    ? [...Object.values(node.parameters), ...Object.values(merged?.parameters ?? {})]
-    : [node.parameters[role] ?? ""];
   let bits = 0;
-  for (const path of paths) {
+  for (const path of pathsOf(deviation)) {
     const tensor = stateDict.get(path);
     const few = tensor?.data.some((value) => value !== 0)
       ? fewBits({ expected, found: tensor })
